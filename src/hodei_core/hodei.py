@@ -1,0 +1,548 @@
+"""`Hodei`: the front door. It checks what it is given and leaves the rest to the runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import overload
+
+import anyio
+import anyio.abc
+from typing_extensions import Self, Unpack
+
+from hodei_core.checks import whole_number
+from hodei_core.clock import Clock, SystemClock, to_timedelta
+from hodei_core.errors import JobNotFinalError
+from hodei_core.events import Event
+from hodei_core.explanations import Explanation
+from hodei_core.frozendict import FrozenDict
+from hodei_core.handle import JobHandle
+from hodei_core.ids import JobId
+from hodei_core.jobs import Job
+from hodei_core.logs import LogSource
+from hodei_core.ports import (
+    Accept,
+    CancelRequest,
+    JobFilter,
+    Outcome,
+    Prune,
+    RequestCancel,
+    Store,
+    Submission,
+    WorkerProvider,
+)
+from hodei_core.results import JobResult
+from hodei_core.runtime.event_bus import EventStream
+from hodei_core.runtime.host import Host, Stop
+from hodei_core.runtime.log_stream import LogStream
+from hodei_core.runtime.reading import Reading
+from hodei_core.scheduling.scheduler import Scheduler, SmartScheduler
+from hodei_core.specs import Command, JobFields, JobSpec
+from hodei_core.states import JobState
+from hodei_core.stats import Stats
+from hodei_core.workers import Worker, WorkerState
+
+_RUN_MARGIN_SECONDS = 5.0  # beyond the grace, that a cancelled `run` waits for its job's end
+
+
+class Hodei:
+    """Runs jobs from inside this program.
+
+    ```python
+    async with Hodei() as hodei:
+        result = await hodei.run("git rev-parse HEAD", check=True)
+    ```
+
+    It is opened once. Leaving the block normally waits for what runs, and with a memory store
+    for what waits too; leaving it by an exception or a cancellation ends every job at once
+    (SIGTERM, grace, SIGKILL). Every method raises `ForkedError` in a forked child and
+    `HodeiBrokenError` once a loop of the library has failed by a bug.
+
+    Args:
+        store: where jobs are kept; None or "memory://": in memory.
+        providers: what makes workers; None: `[LocalProvider()]`; `[]`: a client that only
+            submits and reads.
+        scheduler: who runs where; None: `SmartScheduler()`.
+        shutdown_timeout: seconds that leaving the block normally waits at most, before what
+            runs is ended; None: without end.
+        stuck_after: seconds that a due job waits before `JobStuck` is published; None: never.
+        max_pending: the most jobs that may wait; `submit` raises `QueueFullError` beyond it.
+        clock: tells the time; None: the system's.
+
+    Raises:
+        ValueError: an argument is not acceptable; the error names it.
+    """
+
+    def __init__(
+        self,
+        store: Store | str | os.PathLike[str] | None = None,
+        *,
+        providers: Sequence[WorkerProvider] | None = None,
+        scheduler: Scheduler | None = None,
+        shutdown_timeout: float | timedelta | None = None,
+        stuck_after: float | timedelta | None = 300,
+        max_pending: int | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        if max_pending is not None:
+            whole_number("max_pending", max_pending, least=1)
+        self._max_pending = max_pending
+        self._host = Host(
+            store=_resolve_store(store),
+            providers=_resolve_providers(providers),
+            scheduler=scheduler or SmartScheduler(),
+            clock=clock or SystemClock(),
+            shutdown_timeout=_span("shutdown_timeout", shutdown_timeout),
+            stuck_after=_span("stuck_after", stuck_after),
+            explain=self._explain_text,
+        )
+        self._reading = Reading(self._host)
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._body = anyio.CancelScope()
+        self._owner: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Hodei {self._host.state_name} {type(self._host.store).__name__}>"
+
+    # Opening and closing
+
+    async def __aenter__(self) -> Self:
+        self._host.begin_opening()
+        opened = anyio.Event()
+        tasks = anyio.create_task_group()
+        await tasks.__aenter__()
+        errors: list[BaseException] = []
+        tasks.start_soon(self._own, opened, errors, name="hodei")
+        try:
+            await opened.wait()
+        except BaseException:
+            await self._host.stop(Stop.AT_ONCE)
+            await tasks.__aexit__(None, None, None)
+            raise
+        if errors:
+            await tasks.__aexit__(None, None, None)
+            raise errors[0]
+        self._tasks = tasks
+        self._body.__enter__()
+        self._host.on_failure = self._body.cancel
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        tasks = self._tasks
+        assert tasks is not None, "left without having been entered"  # noqa: S101
+        swallowed = bool(self._body.__exit__(exc_type, exc, traceback))
+        try:
+            await self._host.stop(Stop.NORMALLY if exc is None else Stop.AT_ONCE)
+        finally:
+            await tasks.__aexit__(None, None, None)
+        if self._host.failure is not None and (exc is None or swallowed):
+            raise self._host.failure
+        return swallowed
+
+    async def open(self) -> Self:
+        """Open outside `async with`: in a notebook, or in start and stop hooks.
+
+        The loops live in a task of their own until `aclose`.
+
+        Raises:
+            RuntimeError: not under asyncio; there use `async with`.
+        """
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            msg = "open() needs asyncio; with trio use `async with Hodei() as hodei:`"
+            raise RuntimeError(msg) from None
+        self._host.begin_opening()
+        opened = anyio.Event()
+        errors: list[BaseException] = []
+        self._owner = loop.create_task(self._own(opened, errors), name="hodei")
+        try:
+            await opened.wait()
+        except BaseException:
+            await self._host.stop(Stop.AT_ONCE)
+            raise
+        if errors:
+            raise errors[0]
+        return self
+
+    async def aclose(self) -> None:
+        """Close as leaving the block normally does; from any task, idempotent.
+
+        Being cancelled ends every job at once; the call returns when all is closed.
+        """
+        if self._host.unopened:
+            return
+        await self._host.stop(Stop.NORMALLY)
+        if self._owner is not None:
+            await asyncio.wait([self._owner])
+        if self._host.failure is not None:
+            raise self._host.failure
+
+    async def _own(self, opened: anyio.Event, errors: list[BaseException]) -> None:
+        """Run the host; give an error of its opening to whoever waits for that."""
+        try:
+            await self._host.serve(opened)
+        except Exception as error:
+            if opened.is_set():
+                raise
+            errors.append(error)
+        finally:
+            opened.set()
+
+    # Submitting
+
+    @overload
+    async def submit(self, spec: JobSpec, /) -> JobHandle: ...
+    @overload
+    async def submit(self, command: Command, /, **fields: Unpack[JobFields]) -> JobHandle: ...
+    async def submit(self, command: JobSpec | Command, /, **fields: Unpack[JobFields]) -> JobHandle:
+        """Store a job; return its handle. When this returns, the job is accepted.
+
+        Args:
+            command: text for a shell, a sequence of arguments, or a `JobSpec`.
+            fields: the other fields of `JobSpec`.
+
+        Raises:
+            InvalidJobError: a field is not acceptable; the error names it.
+            KeyConflictError: its key belongs to a job that does other work.
+            QueueFullError: `max_pending` jobs wait already.
+            HodeiClosedError: not open, or closing.
+            TypeError: there is no such field; or fields beside a `JobSpec`.
+        """
+        self._host.check_open()
+        (job,) = await self._accept((_spec(command, fields),))
+        return JobHandle(self, job.id)
+
+    async def submit_many(self, jobs: Iterable[JobSpec | Command]) -> list[JobHandle]:
+        """Store many jobs in one transaction, all or none; return their handles in order.
+
+        Raises:
+            TypeError: `jobs` is one text, not many jobs.
+        """
+        if isinstance(jobs, (str, bytes, JobSpec)):
+            msg = f"submit_many takes an iterable of jobs, not one {type(jobs).__name__}"
+            raise TypeError(msg)
+        self._host.check_open()
+        specs = tuple(_spec(job, {}) for job in jobs)
+        if not specs:
+            return []
+        return [JobHandle(self, job.id) for job in await self._accept(specs)]
+
+    @overload
+    async def run(self, spec: JobSpec, /, *, check: bool = False) -> JobResult: ...
+    @overload
+    async def run(
+        self, command: Command, /, *, check: bool = False, **fields: Unpack[JobFields]
+    ) -> JobResult: ...
+    async def run(
+        self, command: JobSpec | Command, /, *, check: bool = False, **fields: Unpack[JobFields]
+    ) -> JobResult:
+        """Submit a job and return how it ended. Cancelling the call cancels the job.
+
+        Args:
+            command: as in `submit`.
+            check: whether to raise if the job does not succeed.
+            fields: as in `submit`.
+
+        Raises:
+            JobFailedError: `check` is set, and the job did not succeed.
+        """
+        self._host.check_open()
+        spec = _spec(command, fields)
+        (job,) = await self._accept((spec,))
+        try:
+            result = await self._wait(job.id)
+        except BaseException:
+            longest = spec.grace.total_seconds() + _RUN_MARGIN_SECONDS
+            with anyio.move_on_after(longest, shield=True):
+                await self._cancel(job.id, "the call of run() was cancelled")
+            raise
+        return result.check() if check else result
+
+    async def _accept(
+        self, specs: tuple[JobSpec, ...], *, retried_from: JobId | None = None
+    ) -> tuple[Job, ...]:
+        host = self._host
+        now = host.clock.now()
+        submissions = tuple(
+            Submission(id=host.ids.job_id(), spec=spec, at=now, retried_from=retried_from)
+            for spec in specs
+        )
+        outcome = await self._ask(Accept(submissions, max_pending=self._max_pending))
+        host.dispatcher.accepted(
+            job for job, new in zip(outcome.jobs, outcome.new, strict=True) if new
+        )
+        return outcome.jobs
+
+    async def _ask(self, change: Accept | RequestCancel | Prune) -> Outcome:
+        (outcome,) = await self._host.store.apply([change])
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome
+
+    # Reading
+
+    def handle(self, job_id: str) -> JobHandle:
+        """Return the handle of a job by its id; a wrong id shows at its first use."""
+        return JobHandle(self, JobId(job_id))
+
+    async def get_job(self, job_id: str) -> Job:
+        """Return a job as it is now.
+
+        Raises:
+            JobNotFoundError: it is unknown, or was pruned.
+        """
+        return await self._reading.job(JobId(job_id))
+
+    async def list_jobs(
+        self,
+        *,
+        states: JobState | Iterable[JobState] | None = None,
+        labels: Mapping[str, str] | None = None,
+        name: str | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> list[Job]:
+        """Return jobs that meet every condition, the last submitted first.
+
+        Args:
+            states: in any of these.
+            labels: with all of these.
+            name: with exactly this name.
+            limit: at most so many.
+            after: only jobs submitted before this one: the next page.
+
+        Raises:
+            JobNotFoundError: `after` is unknown.
+        """
+        self._host.check_readable()
+        whole_number("limit", limit, least=1)
+        jobs = await self._host.store.jobs.select(
+            _filter(states, labels, name),
+            limit=limit,
+            after=None if after is None else JobId(after),
+        )
+        return [self._reading.shown(job) for job in jobs]
+
+    async def list_workers(self) -> list[Worker]:
+        """Return the workers that are alive, oldest first."""
+        self._host.check_readable()
+        return await self._host.store.workers.select()
+
+    async def stats(self) -> Stats:
+        """Return counts of jobs, workers and slots, and the state of each provider."""
+        self._host.check_readable()
+        jobs = await self._host.store.jobs.counts()
+        workers = await self._host.store.workers.select()
+        states = dict.fromkeys(WorkerState, 0)
+        for worker in workers:
+            states[worker.state] += 1
+        return Stats(
+            pending=jobs[JobState.PENDING],
+            jobs=jobs,
+            workers=states,
+            slots_used=sum(worker.slots_used for worker in workers),
+            slots_total=sum(worker.slots for worker in workers),
+            providers=self._host.fleet.stats(),
+        )
+
+    def events(self, *types: type[Event]) -> EventStream[Event]:
+        """Return a stream of events of these types, of all if none is named.
+
+        Seen are the events after `async with` was entered.
+        """
+        self._host.check_readable()
+        _check_classes(types)
+        return self._host.bus.subscribe(types)
+
+    # Acting on many jobs
+
+    async def cancel_jobs(
+        self,
+        *,
+        states: JobState | Iterable[JobState] | None = None,
+        labels: Mapping[str, str] | None = None,
+        name: str | None = None,
+        reason: str | None = None,
+    ) -> int:
+        """End the jobs that match and are not final, all of them if there is no condition.
+
+        The requests are stored in one transaction. Returns when each is final: how many
+        ended CANCELLED.
+        """
+        self._host.check_readable()
+        jobs = await self._host.store.jobs.select(_filter(states, labels, name), limit=None)
+        ids = tuple(job.id for job in jobs if not job.state.is_final)
+        await self._request_cancel(ids, reason)
+        ended = [await self._reading.wait(job_id) for job_id in ids]
+        return sum(job.state is JobState.CANCELLED for job in ended)
+
+    async def join(self) -> None:
+        """Return when no job of this store is pending or running."""
+
+        async def nothing_left() -> bool:
+            self._host.check_readable()
+            return await self._host.nothing_left()
+
+        await self._host.dispatcher.until(nothing_left)
+
+    async def drain(self) -> None:
+        """Assign no more jobs, until `resume`; return when nothing of this host runs.
+
+        Being cancelled leaves the host draining.
+        """
+        self._host.check_readable()
+        self._host.dispatcher.draining = True
+
+        async def nothing_runs() -> bool:
+            self._host.check_readable()
+            return not self._host.dispatcher.running
+
+        await self._host.dispatcher.until(nothing_runs)
+
+    async def resume(self) -> None:
+        """Assign jobs again after `drain`."""
+        self._host.check_open()
+        self._host.resume()
+
+    async def prune(self, *, older_than: float | timedelta) -> int:
+        """Delete final jobs that ended longer ago than this, with attempts and logs.
+
+        Returns how many those were.
+        """
+        self._host.check_readable()
+        span = _span("older_than", older_than)
+        assert span is not None  # noqa: S101 - only None gives None
+        return (await self._ask(Prune(self._host.clock.now() - span))).count
+
+    # What handles do
+
+    async def _wait(self, job_id: JobId) -> JobResult:
+        return await self._reading.result(await self._reading.wait(job_id))
+
+    async def _cancel(self, job_id: JobId, reason: str | None) -> JobResult:
+        await self._reading.job(job_id)
+        await self._request_cancel((job_id,), reason)
+        return await self._wait(job_id)
+
+    async def _request_cancel(self, ids: tuple[JobId, ...], reason: str | None) -> None:
+        request = CancelRequest(at=self._host.clock.now(), reason=reason)
+        outcome = await self._ask(RequestCancel(ids, request))
+        for job in outcome.jobs:
+            if not job.state.is_final:
+                self._host.dispatcher.cancel(job.id, reason)
+
+    def _logs(
+        self,
+        job_id: JobId,
+        *,
+        after: int,
+        tail: int | None,
+        follow: bool,
+        source: LogSource | None,
+    ) -> LogStream:
+        return LogStream(
+            self._reading, job_id, after=after, tail=tail, follow=follow, source=source
+        )
+
+    async def _output(self, job_id: JobId, source: LogSource | None, attempt: int | None) -> bytes:
+        return await self._reading.output(job_id, source, attempt)
+
+    async def _explain(self, job_id: JobId) -> Explanation:
+        return await self._reading.explain(await self._reading.job(job_id))
+
+    async def _explain_text(self, job: Job) -> str:
+        return str(await self._reading.explain(job))
+
+    async def _retry(self, job_id: JobId) -> JobHandle:
+        self._host.check_open()
+        job = await self._reading.job(job_id)
+        if not job.state.is_final:
+            msg = f"job {job_id} is {job.state.name}: only a job that has ended can be retried"
+            raise JobNotFinalError(msg, job_id=job_id)
+        (new,) = await self._accept((job.spec,), retried_from=job_id)
+        return JobHandle(self, new.id)
+
+
+def _resolve_store(store: Store | str | os.PathLike[str] | None) -> Store:
+    if isinstance(store, Store):
+        return store
+    if store is None or store == "memory://":
+        from hodei_core.backends.memory import MemoryStore
+
+        return MemoryStore()
+    msg = f"store must be None, 'memory://' or a Store, not {store!r}"
+    raise ValueError(msg)
+
+
+def _resolve_providers(providers: Sequence[WorkerProvider] | None) -> tuple[WorkerProvider, ...]:
+    if providers is None:
+        from hodei_core.backends.local import LocalProvider
+
+        return (LocalProvider(),)
+    given = tuple(providers)
+    names = [provider.offer.provider for provider in given]
+    for name in names:
+        if names.count(name) > 1:
+            msg = f"providers must have different names; {name!r} comes more than once"
+            raise ValueError(msg)
+    return given
+
+
+def _spec(command: JobSpec | Command, fields: JobFields) -> JobSpec:
+    if not isinstance(command, JobSpec):
+        return JobSpec(command, **fields)
+    if fields:
+        msg = (
+            f"fields beside a JobSpec ({', '.join(fields)}): "
+            "change the spec with attrs.evolve(spec, ...)"
+        )
+        raise TypeError(msg)
+    return command
+
+
+def _filter(
+    states: JobState | Iterable[JobState] | None,
+    labels: Mapping[str, str] | None,
+    name: str | None,
+) -> JobFilter:
+    wanted = None
+    if states is not None:
+        wanted = frozenset((states,) if isinstance(states, JobState) else states)
+        _check_states(wanted)
+    return JobFilter(states=wanted, labels=FrozenDict[str](labels), name=name)
+
+
+def _span(name: str, value: float | timedelta | None) -> timedelta | None:
+    if value is None:
+        return None
+    try:
+        span = to_timedelta(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} {error}") from None
+    if span < timedelta(0):
+        msg = f"{name} must not be negative, not {value!r}"
+        raise ValueError(msg)
+    return span
+
+
+def _check_states(states: Iterable[object]) -> None:
+    for state in states:
+        if not isinstance(state, JobState):
+            msg = f"states must be JobState members, not {state!r}"
+            raise TypeError(msg)
+
+
+def _check_classes(types: Iterable[object]) -> None:
+    for kind in types:
+        if not (isinstance(kind, type) and issubclass(kind, Event)):
+            msg = f"events takes classes of events, not {kind!r}"
+            raise TypeError(msg)

@@ -1,0 +1,65 @@
+"""The contracts that backends fulfil: stores, and providers of workers."""
+
+from hodei_core.executions import Execution, Exit, Output
+from hodei_core.ports.changes import (
+    Accept,
+    Advance,
+    AppendLogs,
+    CancelRequest,
+    Change,
+    MarkDue,
+    Outcome,
+    Prune,
+    PutWorker,
+    RemoveWorker,
+    RequestCancel,
+    Submission,
+)
+from hodei_core.ports.logstore import LogBounds, LogStore
+from hodei_core.ports.provider import (
+    AttemptOutput,
+    NotStartedError,
+    ProviderHost,
+    StartFailedError,
+    WorkerLostError,
+    WorkerProvider,
+    WorkerSession,
+)
+from hodei_core.ports.queue import JobQueue
+from hodei_core.ports.registry import WorkerRegistry
+from hodei_core.ports.repository import JobFilter, JobRepository
+from hodei_core.ports.store import Store
+from hodei_core.scheduling.needs import Needs
+
+__all__ = [
+    "Accept",
+    "Advance",
+    "AppendLogs",
+    "AttemptOutput",
+    "CancelRequest",
+    "Change",
+    "Execution",
+    "Exit",
+    "JobFilter",
+    "JobQueue",
+    "JobRepository",
+    "LogBounds",
+    "LogStore",
+    "MarkDue",
+    "Needs",
+    "NotStartedError",
+    "Outcome",
+    "Output",
+    "ProviderHost",
+    "Prune",
+    "PutWorker",
+    "RemoveWorker",
+    "RequestCancel",
+    "StartFailedError",
+    "Store",
+    "Submission",
+    "WorkerLostError",
+    "WorkerProvider",
+    "WorkerRegistry",
+    "WorkerSession",
+]

@@ -1,0 +1,155 @@
+"""What can be written to a store, and what a store answers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TypeAlias, Union
+
+import attrs
+
+from hodei_core.errors import HodeiError
+from hodei_core.ids import JobId, WorkerId
+from hodei_core.jobs import Job
+from hodei_core.logs import LogSegment
+from hodei_core.specs import JobSpec
+from hodei_core.workers import Worker
+
+
+@attrs.frozen(kw_only=True, weakref_slot=False)
+class Submission:
+    """A job that is to be accepted."""
+
+    id: JobId
+    spec: JobSpec
+    at: datetime
+    retried_from: JobId | None = None
+    """The final job that it repeats, and whose key it takes over."""
+
+
+@attrs.frozen(weakref_slot=False)
+class Accept:
+    """Store new jobs: all or none.
+
+    A submission whose key is known stores nothing and yields the job that holds it, unless
+    the work differs. Outcome: `jobs`, one per submission in order; `new` tells them apart.
+    Errors: KeyConflictError, QueueFullError.
+    """
+
+    submissions: tuple[Submission, ...]
+    max_pending: int | None = attrs.field(default=None, kw_only=True)
+    """The most PENDING jobs of the store that may exist afterwards, the new ones counted."""
+
+
+@attrs.frozen(weakref_slot=False)
+class Advance:
+    """Replace a job by its next value, if its stored version is `expected`.
+
+    An assignment is refused, too, when its worker is not registered or has no slot free.
+    Outcome: `applied`; `cancel`, the request that is stored with the job. If it was not
+    applied, `jobs` holds the job as it is stored, or nothing if it is unknown.
+    """
+
+    job: Job
+    expected: int
+
+
+@attrs.frozen(kw_only=True, weakref_slot=False)
+class CancelRequest:
+    """Somebody's wish that a job ends."""
+
+    at: datetime
+    reason: str | None = None
+
+
+@attrs.frozen(weakref_slot=False)
+class RequestCancel:
+    """Store a cancel request with each job that is not final; the first request stays.
+
+    Outcome: `jobs` holds each job as it is stored; jobs that are unknown are left out.
+    """
+
+    job_ids: tuple[JobId, ...]
+    request: CancelRequest
+
+
+@attrs.frozen(weakref_slot=False)
+class MarkDue:
+    """Let delayed and backing-off jobs whose `due_at` has come into the queue.
+
+    Outcome: `jobs`, those that came in, in the order of the queue.
+    """
+
+    now: datetime
+
+
+@attrs.frozen(weakref_slot=False)
+class AppendLogs:
+    """Append segments to a job's log; the numbers follow on what is stored."""
+
+    job_id: JobId
+    segments: tuple[LogSegment, ...]
+
+
+@attrs.frozen(weakref_slot=False)
+class PutWorker:
+    """Register a worker, or replace what is known of it.
+
+    `slots_used`, `jobs` and `idle_since` are the store's own: they follow the assignments.
+    """
+
+    worker: Worker
+
+
+@attrs.frozen(weakref_slot=False)
+class RemoveWorker:
+    """Forget a worker. No job may be assigned to it."""
+
+    worker_id: WorkerId
+
+
+@attrs.frozen(weakref_slot=False)
+class Prune:
+    """Delete final jobs that finished before `before`, with attempts and logs.
+
+    Outcome: `count`.
+    """
+
+    before: datetime
+
+
+Change: TypeAlias = Union[  # noqa: UP007 - evaluated on 3.10
+    Accept, Advance, RequestCancel, MarkDue, AppendLogs, PutWorker, RemoveWorker, Prune
+]
+
+
+@attrs.frozen(kw_only=True, weakref_slot=False)
+class Outcome:
+    """A store's answer to one change."""
+
+    applied: bool = True
+    """Whether the change was made."""
+
+    jobs: tuple[Job, ...] = ()
+    new: tuple[bool, ...] = ()
+    """For each of `jobs`, whether this change stored it (Accept only)."""
+
+    cancel: CancelRequest | None = None
+    count: int = 0
+    error: HodeiError | None = None
+    """Why a change was refused that a caller made; nothing of it was stored."""
+
+
+__all__ = [
+    "Accept",
+    "Advance",
+    "AppendLogs",
+    "CancelRequest",
+    "Change",
+    "MarkDue",
+    "Outcome",
+    "Prune",
+    "PutWorker",
+    "RemoveWorker",
+    "RequestCancel",
+    "Submission",
+]

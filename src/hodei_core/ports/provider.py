@@ -1,0 +1,143 @@
+"""The contract of what makes workers, and of the line to one worker."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import attrs
+
+from hodei_core.clock import Clock
+from hodei_core.executions import Execution, Exit
+from hodei_core.ids import HostId, WorkerId
+from hodei_core.logs import LogSource
+from hodei_core.workers import Offer
+
+
+class StartFailedError(Exception):
+    """The attempt cannot be started, here or again: the message says why, in words."""
+
+
+class NotStartedError(Exception):
+    """The attempt was proved not to have started, for a cause that passes: give it back."""
+
+
+class WorkerLostError(Exception):
+    """The worker is gone without plan; what it ran may have started."""
+
+
+@attrs.frozen(kw_only=True)
+class ProviderHost:
+    """What a provider is told of the host that opens it."""
+
+    host_id: HostId
+    """The incarnation; what a provider makes outside the process carries it as a mark."""
+
+    clock: Clock
+
+
+class AttemptOutput(ABC):
+    """What the runtime gives a session for one attempt. All but `ready` is immediate.
+
+    Called from the event loop's thread only.
+    """
+
+    @abstractmethod
+    def started(self, ago: float = 0.0) -> None:
+        """Tell that the attempt runs, since `ago` seconds. Once, before the first `feed`."""
+
+    @abstractmethod
+    def feed(self, source: LogSource, data: bytes) -> bool:
+        """Take output. False: the buffer is full; read no more before `ready` returns.
+
+        What is fed is kept in either case.
+        """
+
+    @abstractmethod
+    def finish(self, source: LogSource) -> None:
+        """Tell that the stream has ended, so that an unfinished line is delivered."""
+
+    @abstractmethod
+    async def ready(self) -> None:
+        """Return when the buffer takes more."""
+
+    @property
+    @abstractmethod
+    def grace(self) -> float:
+        """Seconds from SIGTERM to SIGKILL, should the attempt be ended now."""
+
+
+class WorkerSession(ABC):
+    """The open line to one worker."""
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Serve the worker; returns after `terminate`, when it is gone.
+
+        The runtime awaits this in a task of its own for as long as the worker lives; the
+        session's own reading and writing happens in it.
+
+        Raises:
+            WorkerLostError: the worker went away, or could not be served any longer. Every
+                `execute` under way raises the same.
+        """
+
+    @abstractmethod
+    async def execute(self, execution: Execution, output: AttemptOutput) -> Exit:
+        """Run one attempt to its end, its output fed and finished; return how it ended.
+
+        Called for at most as many attempts at once as the worker has slots. When it returns,
+        nothing of the attempt is left on the worker.
+
+        Cancelling the scope around the call ends the attempt: SIGTERM to all of it,
+        `output.grace` seconds, SIGKILL. The call then *returns* the exit, the cancellation
+        being served, once nothing is left; only where nothing had started does it let the
+        cancellation through.
+
+        Raises:
+            StartFailedError: it cannot be started.
+            NotStartedError: it was not started, and may be given to any worker again.
+            WorkerLostError: the worker is gone.
+        """
+
+    @abstractmethod
+    async def terminate(self) -> None:
+        """End the worker and all that runs on it; idempotent, returns when it is gone."""
+
+
+class WorkerProvider(ABC):
+    """Makes workers on one technology.
+
+    A provider belongs to the one `Hodei` that it was given to, which opens and closes it.
+    """
+
+    @property
+    @abstractmethod
+    def offer(self) -> Offer:
+        """What every worker that it makes will have; constant from `open` on."""
+
+    @property
+    @abstractmethod
+    def max_workers(self) -> int:
+        """The most workers that exist at one time."""
+
+    @abstractmethod
+    async def open(self, host: ProviderHost) -> None:
+        """Make ready; nothing was started outside the process when it raises.
+
+        Raises:
+            ProvisionError: it can make no worker here; the message names what is missing.
+        """
+
+    @abstractmethod
+    async def provision(self, worker_id: WorkerId) -> WorkerSession:
+        """Make a worker and return the line to it, ready for `execute`.
+
+        Cancellation leaves nothing behind.
+
+        Raises:
+            ProvisionError: it could not; `permanent` says that it never can.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End all that the provider made; idempotent, returns when nothing is left."""

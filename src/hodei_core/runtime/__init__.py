@@ -1,0 +1,1 @@
+"""What runs while a `Hodei` is open: the dispatcher and its parts."""

@@ -1,0 +1,165 @@
+"""Gives due jobs to workers: the meeting of backlog, scheduler and fleet."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from typing_extensions import assert_never
+
+from hodei_core.clock import Clock
+from hodei_core.jobs import Job
+from hodei_core.ports import Advance, JobQueue, Needs, Outcome
+from hodei_core.runtime.fleet import Fleet
+from hodei_core.runtime.plan import Plan
+from hodei_core.scheduling.backlog import WINDOW, Backlog, NeedsClass
+from hodei_core.scheduling.decisions import (
+    Assign,
+    Provision,
+    Reject,
+    SchedulingDecision,
+    Wait,
+)
+from hodei_core.scheduling.scheduler import Scheduler
+from hodei_core.states import JobState, Reason, WaitingFor
+from hodei_core.workers import Offer
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 256  # decisions in one step, so that none holds the event loop for long
+
+
+class Assigner:
+    """Takes decisions for the first due jobs and plans what follows from them.
+
+    A slot is reserved when the decision is taken, and let go again if the store refuses.
+    """
+
+    def __init__(
+        self,
+        *,
+        queue: JobQueue,
+        scheduler: Scheduler,
+        fleet: Fleet,
+        clock: Clock,
+        assigned: Callable[[Job, Outcome], None],
+        ended: Callable[[Job], None],
+    ) -> None:
+        self._queue = queue
+        self._scheduler = scheduler
+        self._fleet = fleet
+        self._clock = clock
+        self._assigned = assigned
+        self._ended = ended
+        self._backlog = Backlog()
+
+    def add(self, job: Job) -> None:
+        """Take note of a job that became eligible."""
+        self._backlog.add(job)
+
+    def discard(self, job: Job) -> None:
+        """Consider a job no more."""
+        self._backlog.discard(job)
+
+    def has_jobs(self) -> bool:
+        """Whether any due job is in view."""
+        return bool(self._backlog)
+
+    def has_work(self) -> bool:
+        """Whether a job might be placed by another step."""
+        return self._backlog.head() is not None or bool(self._backlog.starving())
+
+    def waits_for(self, needs: Needs) -> Wait | None:
+        """Return why jobs with these needs wait, as it was decided; None if it was not."""
+        return self._backlog.parked(needs)
+
+    def release(self, job: Job) -> None:
+        """Let go of what the job's last attempt held of its worker."""
+        worker_id = job.attempt.worker_id
+        index = self._fleet.index
+        index.release(worker_id, job.spec.resources)
+        if worker_id in index:
+            self._backlog.wake(index[worker_id].offer)
+
+    def fleet_changed(self) -> None:
+        """Consider every class of needs anew."""
+        self._backlog.wake_all()
+
+    async def load(self) -> None:
+        """Bring into view what the store holds."""
+        for needs in await self._queue.needs():
+            self._backlog.refill(needs, await self._queue.peek(needs, WINDOW))
+
+    async def refill(self) -> None:
+        """Bring more into view of the classes that have run out."""
+        for needs in self._backlog.starving():
+            self._backlog.refill(needs, await self._queue.peek(needs, WINDOW))
+
+    def plan(self, plan: Plan) -> None:
+        """Decide about the first jobs, as far as there is room or a reason to end them."""
+        for _ in range(_BATCH):
+            of = self._backlog.head()
+            if of is None:
+                return
+            decision = self._decide(of)
+            if isinstance(decision, Assign):
+                self._plan_assignment(plan, self._backlog.take(of), decision)
+            elif isinstance(decision, Provision):
+                self._park(of, Wait(WaitingFor.PROVISIONING, decision.reasons))
+                self._fleet.provision(decision.provider)
+            elif isinstance(decision, Wait):
+                self._park(of, decision)
+            elif isinstance(decision, Reject):
+                self._plan_rejection(plan, self._backlog.take(of), decision)
+            else:
+                assert_never(decision)
+
+    def _decide(self, of: NeedsClass) -> SchedulingDecision:
+        """Ask the scheduler, whose strategies may be the user's: what it raises is contained."""
+        try:
+            decision = self._scheduler.schedule(of.needs, self._fleet)
+            if isinstance(decision, Assign):
+                self._fleet.index.reserve(decision.worker_id, of.needs.resources)
+            else:
+                _check_decision(decision)
+        except Exception as error:
+            logger.exception("the scheduler failed", extra={"action": "schedule"})
+            return Wait(WaitingFor.CAPACITY, (f"the scheduler failed: {error!r}",))
+        return decision
+
+    def _park(self, of: NeedsClass, why: Wait) -> None:
+        self._backlog.park(of, why, self._fleet.matching(of.needs))
+
+    def _plan_assignment(self, plan: Plan, job: Job, decision: Assign) -> None:
+        offer: Offer = self._fleet.index[decision.worker_id].offer
+        assigned = job.assigned(decision.worker_id, offer.provider, self._clock.now())
+        plan.add(Advance(assigned, job.version), partial(self._settle_assignment, job, assigned))
+
+    def _settle_assignment(self, job: Job, assigned: Job, outcome: Outcome) -> None:
+        if outcome.applied:
+            self._assigned(assigned, outcome)
+            return
+        self.release(assigned)
+        for stored in outcome.jobs:
+            if stored.state is JobState.PENDING and stored.version == job.version:
+                self._backlog.add(stored)
+
+    def _plan_rejection(self, plan: Plan, job: Job, decision: Reject) -> None:
+        message = "; ".join(decision.reasons) or None
+        if decision.reason is Reason.UNSCHEDULABLE:
+            message = f"no provider could ever run it: {message or 'there is none'}"
+        final = job.finished(
+            JobState.FAILED, decision.reason, at=self._clock.now(), message=message
+        )
+        plan.add(Advance(final, job.version), partial(self._settle_rejection, final))
+
+    def _settle_rejection(self, final: Job, outcome: Outcome) -> None:
+        if outcome.applied:
+            self._ended(final)
+
+
+def _check_decision(decision: object) -> None:
+    if not isinstance(decision, (Provision, Wait, Reject)):
+        msg = f"it answered {decision!r}, which is no decision"
+        raise TypeError(msg)

@@ -1,0 +1,334 @@
+"""The dispatcher: the one task that moves jobs.
+
+Each of its steps gathers what happened (attempts that ended, requests, deadlines), decides
+what follows, writes all of it in one transaction, and tells about it afterwards.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import timedelta
+from functools import partial
+
+import anyio
+import anyio.lowlevel
+
+from hodei_core.clock import Clock
+from hodei_core.endings import Ending
+from hodei_core.errors import HodeiError
+from hodei_core.ids import JobId
+from hodei_core.jobs import Job
+from hodei_core.ports import Advance, Change, JobFilter, Needs, Outcome, Store
+from hodei_core.runtime.assigner import Assigner
+from hodei_core.runtime.deadlines import Deadlines
+from hodei_core.runtime.fleet import Fleet
+from hodei_core.runtime.log_buffer import LogBuffer
+from hodei_core.runtime.log_writer import LogWriter
+from hodei_core.runtime.plan import Plan
+from hodei_core.runtime.recorder import Recorder
+from hodei_core.runtime.reporter import Reporter
+from hodei_core.runtime.run import Run
+from hodei_core.runtime.slot import Slot
+from hodei_core.runtime.waiters import Waiters
+from hodei_core.runtime.waiting import Waiting
+from hodei_core.scheduling.decisions import Wait
+from hodei_core.scheduling.scheduler import Scheduler
+from hodei_core.states import JobState, Reason
+
+logger = logging.getLogger(__name__)
+
+_SAFETY_SECONDS = 0.5  # between looks while work waits: bounds the cost of a missed wake-up
+_STORE_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between asks of a store that refuses
+_CLOSE_BATCH = 500  # pending jobs ended at once when a memory store closes
+
+
+class Dispatcher:
+    """Moves jobs: assigns, records starts and ends, retries, cancels, expires."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        scheduler: Scheduler,
+        clock: Clock,
+        deadlines: Deadlines,
+        fleet: Fleet,
+        reporter: Reporter,
+        logs: LogWriter,
+        waiters: Waiters,
+        stuck_after: timedelta | None,
+        explain: Callable[[Job], Awaitable[str]],
+    ) -> None:
+        self.draining = False
+        """Whether nothing is assigned any more."""
+
+        self._store = store
+        self._clock = clock
+        self._deadlines = deadlines
+        self._fleet = fleet
+        self._reporter = reporter
+        self._logs = logs
+        self._waiters = waiters
+        self._explain = explain
+        self._wake_up = anyio.Event()
+        self._stepped = anyio.Event()
+        self._cancels: dict[JobId, str | None] = {}
+        self._ticking = False
+        self._recorder = Recorder(
+            clock=clock,
+            deadlines=deadlines,
+            reporter=reporter,
+            durable=store.durable,
+            wake=self.wake,
+            chance=random.Random(),  # noqa: S311 - it spreads retries, it keeps no secret
+        )
+        self._assigner = Assigner(
+            queue=store.queue,
+            scheduler=scheduler,
+            fleet=fleet,
+            clock=clock,
+            assigned=self._begin,
+            ended=self._end_unstarted,
+        )
+        self._waiting = Waiting(
+            store=store,
+            clock=clock,
+            deadlines=deadlines,
+            stuck_after=stuck_after,
+            wake=self.wake,
+        )
+
+    # What others tell it; nothing of this waits
+
+    def wake(self) -> None:
+        """Have it take a step."""
+        self._wake_up.set()
+
+    def accepted(self, jobs: Iterable[Job]) -> None:
+        """Take note of jobs that were stored as PENDING."""
+        for job in jobs:
+            self._reporter.submitted(job)
+            self._enqueue(job)
+        self.wake()
+
+    def cancel(self, job_id: JobId, reason: str | None) -> None:
+        """Follow a cancel request that was stored with a job."""
+        run = self._recorder.runs.get(job_id)
+        if run is not None:
+            run.cancel(reason)
+        else:
+            self._cancels.setdefault(job_id, reason)
+            self.wake()
+
+    def fleet_changed(self) -> None:
+        """Take note that a worker came or went, or a provider can be asked again."""
+        self._assigner.fleet_changed()
+        self.wake()
+
+    def run_started(self, run: Run) -> None:
+        """Take note that an attempt runs."""
+        self._recorder.started(run)
+
+    def run_ended(self, run: Run, slot: Slot) -> None:
+        """Take note that an attempt ended, and its slot is idle."""
+        self._fleet.put_slot(run.worker_id, slot)
+        self._recorder.ended(run)
+
+    def interrupt(self) -> None:
+        """Assign no more, and end every attempt: the host shuts down."""
+        self.draining = True
+        self._recorder.interrupt()
+
+    # What others ask it
+
+    @property
+    def running(self) -> int:
+        """How many attempts are under way."""
+        return len(self._recorder.runs)
+
+    def waits_for(self, needs: Needs) -> Wait | None:
+        """Return why jobs with these needs wait, as it was decided; None if it was not."""
+        return self._assigner.waits_for(needs)
+
+    def tell_watchers(self) -> None:
+        """Have everybody in `until` look again."""
+        self._stepped.set()
+        self._stepped = anyio.Event()
+
+    async def until(self, met: Callable[[], Awaitable[bool]]) -> None:
+        """Return when a condition is met, which is asked now and after each step."""
+        while True:
+            stepped = self._stepped
+            if await met():
+                return
+            await stepped.wait()
+
+    # Its loop
+
+    async def load(self) -> None:
+        """Take up what the store holds."""
+        await self._assigner.load()
+        self.wake()
+
+    async def run(self) -> None:
+        """Take a step whenever woken, for ever."""
+        while True:
+            await self._wake_up.wait()
+            self._wake_up = anyio.Event()
+            await self._step()
+            self.tell_watchers()
+
+    async def _step(self) -> None:
+        for job in await self._waiting.came_due():
+            self._enqueue(job)
+        await self._waiting.tell_stuck(self._tell_stuck)
+        plan = Plan()
+        self._recorder.plan_ends(plan, release=self._assigner.release, settled=self._settle_end)
+        await self._plan_requests(plan)
+        if not self.draining:
+            await self._assigner.refill()
+            self._assigner.plan(plan)
+        self._recorder.plan_starts(plan)
+        if plan:
+            plan.settle(await self._apply(plan.changes))
+        if not self.draining and self._assigner.has_work():
+            self.wake()
+        self._arm_safety()
+
+    async def _apply(self, changes: list[Change]) -> list[Outcome]:
+        """Write to the store, however often it refuses: what has happened must be recorded."""
+        tries = 0
+        while True:
+            try:
+                return await self._store.apply(changes)
+            except HodeiError as error:
+                pause = _STORE_PAUSES[min(tries, len(_STORE_PAUSES) - 1)]
+                tries += 1
+                logger.warning(
+                    "the store refused %d changes, asked again in %s s: %s",
+                    len(changes),
+                    pause,
+                    error,
+                    extra={"action": "apply"},
+                )
+                await anyio.sleep(pause)
+
+    def _arm_safety(self) -> None:
+        if not self._ticking and not self.draining and self._assigner.has_jobs():
+            self._ticking = True
+            self._deadlines.after(_SAFETY_SECONDS, self._tick)
+
+    def _tick(self) -> None:
+        self._ticking = False
+        self._assigner.fleet_changed()
+        self.wake()
+
+    # What its steps do
+
+    def _enqueue(self, job: Job) -> None:
+        if self._waiting.add(job):
+            self._assigner.add(job)
+
+    def _begin(self, job: Job, outcome: Outcome) -> None:
+        """Hand a stored assignment to a slot, unless it is unwanted by now."""
+        self._waiting.discard(job.id)
+        self._reporter.assigned(job)
+        run = Run(self, job, job.attempt.worker_id)
+        self._recorder.begin(run)
+        slot = self._fleet.take_slot(run.worker_id)
+        if slot is None:
+            run.ended(Ending(never_started=True, message="its worker is gone"))
+            self._recorder.ended(run)
+            return
+        slot.give(run)
+        if outcome.cancel is not None:
+            run.cancel(outcome.cancel.reason)
+
+    def _settle_end(self, run: Run, job: Job, outcome: Outcome) -> None:
+        if job.state.is_final:
+            self._finish(job)
+            return
+        self._enqueue(job)
+        if outcome.cancel is not None:
+            self.cancel(job.id, outcome.cancel.reason)
+
+    def _finish(self, job: Job) -> None:
+        """Let everybody go who was there for a job that is final."""
+        self._waiting.discard(job.id)
+        self._logs.close(job.id)
+        self._waiters.wake(job.id)
+
+    def _end_unstarted(self, job: Job) -> None:
+        """Follow the end of a job that was PENDING."""
+        self._reporter.finished(job)
+        self._finish(job)
+
+    async def _tell_stuck(self, job: Job) -> None:
+        self._reporter.stuck(job, self._clock.now(), await self._explain(job))
+
+    async def _plan_requests(self, plan: Plan) -> None:
+        """Plan the end of jobs that wait and were cancelled, or have waited too long."""
+        for job_id in self._waiting.take_expired():
+            await self._plan_end_of_wait(plan, job_id, JobState.FAILED, Reason.PENDING_TIMEOUT)
+        cancels, self._cancels = self._cancels, {}
+        for job_id, why in cancels.items():
+            run = self._recorder.runs.get(job_id)
+            if run is not None:
+                run.cancel(why)
+            else:
+                await self._plan_end_of_wait(
+                    plan, job_id, JobState.CANCELLED, Reason.CANCELLED, why
+                )
+
+    async def _plan_end_of_wait(
+        self,
+        plan: Plan,
+        job_id: JobId,
+        state: JobState,
+        reason: Reason,
+        message: str | None = None,
+    ) -> None:
+        job = await self._store.jobs.get(job_id)
+        if job is None or job.state is not JobState.PENDING:
+            return
+        self._assigner.discard(job)
+        final = job.finished(state, reason, at=self._clock.now(), message=message)
+        plan.add(Advance(final, job.version), partial(self._settle_end_of_wait, final))
+
+    def _settle_end_of_wait(self, final: Job, outcome: Outcome) -> None:
+        if outcome.applied:
+            self._end_unstarted(final)
+
+    async def end_pending(self) -> int:
+        """End what a memory store still holds as PENDING; return how many that were."""
+        count = 0
+        pending = JobFilter(states=frozenset({JobState.PENDING}))
+        while jobs := await self._store.jobs.select(pending, limit=_CLOSE_BATCH):
+            plan = Plan()
+            for job in jobs:
+                self._assigner.discard(job)
+                final = job.finished(JobState.CANCELLED, Reason.INTERRUPTED, at=self._clock.now())
+                plan.add(Advance(final, job.version), partial(self._settle_end_of_wait, final))
+            plan.settle(await self._apply(plan.changes))
+            count += len(jobs)
+            await anyio.lowlevel.checkpoint()
+        return count
+
+    # What its runs and slots ask of it
+
+    @property
+    def clock(self) -> Clock:
+        """The clock of the host."""
+        return self._clock
+
+    def log_of(self, run: Run) -> LogBuffer:
+        """Return the buffer of a run's job, ready for this attempt."""
+        log = self._logs.open(run.job.id)
+        log.begin(run.job.attempt.number)
+        return log
+
+    async def settle_log(self, log: LogBuffer) -> None:
+        """Return when one commit holds what the store does not have of the log."""
+        await self._logs.settle(log)

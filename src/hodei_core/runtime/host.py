@@ -1,0 +1,358 @@
+"""One open `Hodei`: the parts that run, how they start, how they stop, how they break."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from enum import Enum, IntEnum
+
+import anyio
+import anyio.abc
+
+from hodei_core.clock import Clock
+from hodei_core.errors import ForkedError, HodeiBrokenError, HodeiClosedError
+from hodei_core.ids import IdSource
+from hodei_core.jobs import Job
+from hodei_core.ports import ProviderHost, Store, WorkerProvider
+from hodei_core.runtime.deadlines import Deadlines
+from hodei_core.runtime.dispatcher import Dispatcher
+from hodei_core.runtime.event_bus import EventBus
+from hodei_core.runtime.fleet import Fleet
+from hodei_core.runtime.interrupts import deferring_ctrl_c
+from hodei_core.runtime.log_buffer import LogBuffer
+from hodei_core.runtime.log_writer import LogWriter
+from hodei_core.runtime.reporter import Reporter
+from hodei_core.runtime.run import SHUTDOWN_GRACE, Run
+from hodei_core.runtime.slot import Slot
+from hodei_core.runtime.waiters import Waiters
+from hodei_core.scheduling.scheduler import Scheduler
+
+logger = logging.getLogger(__name__)
+
+_MARGIN_SECONDS = 5.0  # beyond the grace, for trees to end and for their ends to be written
+
+
+class Stop(IntEnum):
+    """How a host is to stop; a higher one overrides a lower."""
+
+    NORMALLY = 1
+    AT_ONCE = 2
+    BROKEN = 3
+
+
+class _State(Enum):
+    NEW = "new"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class Host:
+    """Owns every loop; all of them are children of the one task that runs `serve`."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        providers: Sequence[WorkerProvider],
+        scheduler: Scheduler,
+        clock: Clock,
+        shutdown_timeout: timedelta | None,
+        stuck_after: timedelta | None,
+        explain: Callable[[Job], Awaitable[str]],
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self.ids = IdSource()
+        self.id = self.ids.host_id()
+        self.dispatching = bool(providers)
+        self.waiters = Waiters()
+        self.bus = EventBus(clock)
+        self.deadlines = Deadlines(clock)
+        self.logs = LogWriter(store, self.deadlines)
+        self.fleet = Fleet(
+            providers,
+            store=store,
+            clock=clock,
+            deadlines=self.deadlines,
+            bus=self.bus,
+            ids=self.ids,
+            host=self,
+        )
+        self.dispatcher = Dispatcher(
+            store=store,
+            scheduler=scheduler,
+            clock=clock,
+            deadlines=self.deadlines,
+            fleet=self.fleet,
+            reporter=Reporter(self.bus),
+            logs=self.logs,
+            waiters=self.waiters,
+            stuck_after=stuck_after,
+            explain=explain,
+        )
+        self.dispatcher.draining = not self.dispatching
+        self.failure: BaseException | None = None
+        """What broke the host, or must end the program; raised when the block is left."""
+
+        self.on_failure: Callable[[], None] = lambda: None
+        """Called once when `failure` is set: ends the body of the block."""
+
+        self._shutdown_timeout = shutdown_timeout
+        self._pid = os.getpid()
+        self._begun = False
+        self._state = _State.NEW
+        self._stop: Stop | None = None
+        self._stopping = anyio.Event()
+        self._closed = anyio.Event()
+
+    # What callers may do now
+
+    def check_open(self) -> None:
+        """Refuse what needs a host that takes new work.
+
+        Raises:
+            HodeiClosedError, HodeiBrokenError, ForkedError
+        """
+        self.check_readable()
+        if self._state is not _State.OPEN:
+            msg = "this Hodei is closing or closed: it takes no new jobs"
+            raise HodeiClosedError(msg)
+
+    def check_readable(self) -> None:
+        """Refuse what needs a host that can be read.
+
+        Raises:
+            HodeiClosedError, HodeiBrokenError, ForkedError
+        """
+        if os.getpid() != self._pid:
+            msg = "this Hodei was opened by the parent process; a forked child cannot use it"
+            raise ForkedError(msg)
+        if self._state is _State.NEW:
+            msg = "this Hodei is not open: use `async with Hodei() as hodei:` or `await open()`"
+            raise HodeiClosedError(msg)
+        if self._stop is Stop.BROKEN:
+            msg = f"this Hodei is broken: {self.failure!r}"
+            raise HodeiBrokenError(msg) from self.failure
+        if self._state is _State.CLOSED and self.store.durable:
+            msg = "this Hodei is closed"
+            raise HodeiClosedError(msg)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing runs any more."""
+        return self._state is _State.CLOSED
+
+    @property
+    def unopened(self) -> bool:
+        """Whether nobody has begun to open it."""
+        return not self._begun
+
+    @property
+    def state_name(self) -> str:
+        """Its state in a word, for people."""
+        return "broken" if self._stop is Stop.BROKEN else self._state.value
+
+    def begin_opening(self) -> None:
+        """Take note that it is being opened, which happens once.
+
+        Raises:
+            RuntimeError: it was opened before.
+        """
+        if self._begun:
+            msg = "a Hodei is opened once; make a new one"
+            raise RuntimeError(msg)
+        self._begun = True
+
+    def resume(self) -> None:
+        """Assign again after a drain."""
+        self.dispatcher.draining = not self.dispatching
+        self.dispatcher.wake()
+
+    # How it stops
+
+    def request_stop(self, how: Stop) -> None:
+        """Have it stop, or stop harder than it was told to."""
+        if self._stop is None or how > self._stop:
+            self._stop = how
+            if how is Stop.AT_ONCE and self._state is _State.CLOSING:
+                self.dispatcher.interrupt()
+            self._stopping.set()
+            self.dispatcher.wake()
+            self.dispatcher.tell_watchers()
+
+    async def stop(self, how: Stop) -> None:
+        """Have it stop and return when it has; being cancelled makes it stop at once."""
+        self.request_stop(how)
+        try:
+            with anyio.CancelScope(shield=how is not Stop.NORMALLY):
+                await self._closed.wait()
+        except BaseException:
+            self.request_stop(Stop.AT_ONCE)
+            with anyio.CancelScope(shield=True):
+                await self._closed.wait()
+            raise
+
+    def fail(self, error: BaseException) -> None:
+        """Break, loudly: a loop of ours failed by a bug."""
+        logger.critical("hodei_core is broken", exc_info=error)
+        self._fail(error, Stop.BROKEN)
+
+    def escape(self, error: BaseException) -> None:
+        """Stop at once for an exception that must end the program; it is raised at the end."""
+        self._fail(error, Stop.AT_ONCE)
+
+    def _fail(self, error: BaseException, how: Stop) -> None:
+        first = self.failure is None
+        if first:
+            self.failure = error
+        self.request_stop(how)
+        if how is Stop.BROKEN:
+            self._let_everybody_go()
+        if first:
+            self.on_failure()
+
+    def _let_everybody_go(self) -> None:
+        self.waiters.wake_all()
+        self.logs.close_all()
+        self.bus.close()
+        self.dispatcher.tell_watchers()
+
+    # Its life
+
+    async def serve(self, opened: anyio.Event) -> None:
+        """Open, run until told to stop, and stop; the one owner of all that runs.
+
+        Shielded from the cancellation of whoever started it: it is told to stop by
+        `request_stop` and by nothing else.
+
+        Raises:
+            Exception: it could not be opened; nothing is left of it.
+        """
+        error: BaseException | None = None
+        with anyio.CancelScope(shield=True):
+            try:
+                async with anyio.create_task_group() as tasks:
+                    error = await self._serve(tasks, opened)
+                    tasks.cancel_scope.cancel()
+            finally:
+                await self._release()
+        if error is not None:
+            raise error
+
+    async def _serve(self, tasks: anyio.abc.TaskGroup, opened: anyio.Event) -> BaseException | None:
+        loops = {
+            "dispatcher": self.dispatcher.run,
+            "deadlines": self.deadlines.run,
+            "log writer": self.logs.run,
+        }
+        for name, loop in loops.items():
+            tasks.start_soon(self._keep, name, loop, name=f"hodei {name}")
+        try:
+            await self.store.open(self.id)
+            await self.fleet.open(ProviderHost(host_id=self.id, clock=self.clock), tasks)
+            await self.dispatcher.load()
+        except BaseException as error:
+            await self.fleet.close()
+            return error
+        self._state = _State.OPEN
+        opened.set()
+        await self._persist(self._stopping.wait)
+        self._state = _State.CLOSING
+        await self._persist(self._shut_down)
+        await self._persist(self.fleet.close)
+        return None
+
+    async def _release(self) -> None:
+        await self.store.close()
+        self._state = _State.CLOSED
+        self._let_everybody_go()
+        self._closed.set()
+
+    async def _keep(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
+        """Run a loop that must not end; if it fails, the host breaks."""
+        try:
+            await self._persist(deferring_ctrl_c(loop))
+            msg = f"the {name} ended by itself"
+            raise RuntimeError(msg)
+        except anyio.get_cancelled_exc_class():
+            raise
+        except Exception as error:
+            self.fail(error)
+        except BaseException as error:
+            self.escape(error)
+
+    async def _persist(self, run: Callable[[], Awaitable[None]]) -> None:
+        """Await `run`, and again if the event loop itself cancels it: stop in order instead.
+
+        `asyncio.run` cancels every task when the program is ending. Ours end when the jobs'
+        process trees have.
+        """
+        while True:
+            try:
+                await run()
+            except anyio.get_cancelled_exc_class():
+                if anyio.current_effective_deadline() == -math.inf:
+                    raise
+                self.request_stop(Stop.AT_ONCE)
+            else:
+                return
+
+    async def _shut_down(self) -> None:
+        """Wait for what the way of stopping allows to end, and end the rest."""
+        if self._stop is Stop.NORMALLY:
+            await self._wait_for_the_end()
+        if self._stop is Stop.BROKEN:
+            return
+        if self.dispatcher.running:
+            self.dispatcher.interrupt()
+            with anyio.move_on_after(SHUTDOWN_GRACE + _MARGIN_SECONDS):
+                await self.dispatcher.until(self._idle)
+        self.dispatcher.draining = True
+        if not self.store.durable:
+            count = await self.dispatcher.end_pending()
+            if count:
+                logger.warning(
+                    "%d pending jobs were cancelled, since their memory store closed",
+                    count,
+                    extra={"action": "shutdown"},
+                )
+
+    async def _wait_for_the_end(self) -> None:
+        """Wait for what runs, and with a memory store for what waits; as long as allowed."""
+        if self._shutdown_timeout is not None:
+            self.deadlines.after(
+                self._shutdown_timeout.total_seconds(), lambda: self.request_stop(Stop.AT_ONCE)
+            )
+        if self.store.durable:
+            self.dispatcher.draining = True
+        met = self._idle if self.dispatcher.draining else self._quiet
+        await self.dispatcher.until(met)
+
+    async def _idle(self) -> bool:
+        return self._stop is Stop.BROKEN or not self.dispatcher.running
+
+    async def _quiet(self) -> bool:
+        return self._stop is not Stop.NORMALLY or await self.nothing_left()
+
+    async def nothing_left(self) -> bool:
+        """Return whether every job of the store is final."""
+        counts = await self.store.jobs.counts()
+        return not any(count for state, count in counts.items() if not state.is_final)
+
+    # What its parts ask of it
+
+    def fleet_changed(self) -> None:
+        """Take note that a worker came or went, or a provider can be asked again."""
+        self.dispatcher.fleet_changed()
+
+    async def settle_log(self, log: LogBuffer) -> None:
+        """Return when one commit holds what the store does not have of the log."""
+        await self.logs.settle(log)
+
+    def run_ended(self, run: Run, slot: Slot) -> None:
+        """Take note that the attempt ended, and the slot is idle."""
+        self.dispatcher.run_ended(run, slot)

@@ -1,0 +1,103 @@
+"""Writes what jobs print to the store, in batches."""
+
+from __future__ import annotations
+
+import logging
+
+import anyio
+import anyio.lowlevel
+
+from hodei_core.errors import HodeiError
+from hodei_core.ids import JobId
+from hodei_core.ports import AppendLogs, Store
+from hodei_core.runtime.deadlines import Deadlines
+from hodei_core.runtime.log_buffer import COMMIT_BYTES, LogBuffer
+
+logger = logging.getLogger(__name__)
+
+_DELAY = 0.25  # seconds that output may stay unwritten
+_RETRY = 0.5  # seconds after which a store that refused is asked again
+
+
+class LogWriter:
+    """Holds the buffers of the jobs that run or are read, and writes them to the store."""
+
+    def __init__(self, store: Store, deadlines: Deadlines) -> None:
+        self._store = store
+        self._deadlines = deadlines
+        self._buffers: dict[JobId, LogBuffer] = {}
+        self._dirty: dict[JobId, LogBuffer] = {}
+        self._armed = False
+        self._wake = anyio.Event()
+        self._wrote = anyio.Event()
+
+    def get(self, job_id: JobId) -> LogBuffer | None:
+        """Return the buffer of a job, if it has one."""
+        return self._buffers.get(job_id)
+
+    def open(self, job_id: JobId, *, last: int = 0) -> LogBuffer:
+        """Return the buffer of a job, made if there is none; its log has `last` entries yet."""
+        buffer = self._buffers.get(job_id)
+        if buffer is None:
+            buffer = self._buffers[job_id] = LogBuffer(job_id, last=last, touched=self._touch)
+        return buffer
+
+    def close(self, job_id: JobId) -> None:
+        """Let go of the buffer of a job that is final and all written."""
+        buffer = self._buffers.pop(job_id, None)
+        self._dirty.pop(job_id, None)
+        if buffer is not None:
+            buffer.close()
+
+    def close_all(self) -> None:
+        """Let go of every buffer."""
+        for job_id in list(self._buffers):
+            self.close(job_id)
+
+    def _touch(self, buffer: LogBuffer) -> None:
+        self._dirty[buffer.job_id] = buffer
+        if buffer.unwritten_bytes >= COMMIT_BYTES:
+            self._wake.set()
+        elif not self._armed:
+            self._armed = True
+            self._deadlines.after(_DELAY, self._due)
+
+    def _due(self) -> None:
+        self._armed = False
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Write what is there, for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake = anyio.Event()
+            while self._dirty:
+                job_id, buffer = next(iter(self._dirty.items()))
+                del self._dirty[job_id]
+                await self._write(buffer)
+                await anyio.lowlevel.checkpoint()
+
+    async def settle(self, buffer: LogBuffer) -> None:
+        """Return when no commit of this buffer is under way and one more holds the rest."""
+        while buffer.writing or buffer.unwritten_bytes > COMMIT_BYTES:
+            self._dirty[buffer.job_id] = buffer
+            self._wake.set()
+            await self._wrote.wait()
+
+    async def _write(self, buffer: LogBuffer) -> None:
+        segments = buffer.unwritten()
+        if not segments or buffer.writing:
+            return
+        buffer.writing = True
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._store.apply([AppendLogs(buffer.job_id, segments)])
+                buffer.wrote(len(segments))
+        except HodeiError as error:
+            logger.warning("logs not written yet: %s", error, extra={"job_id": buffer.job_id})
+            buffer.writing = False
+            await anyio.sleep(_RETRY)
+        if buffer.unwritten_bytes:
+            self._dirty[buffer.job_id] = buffer
+        self._wrote.set()
+        self._wrote = anyio.Event()

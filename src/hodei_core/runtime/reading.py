@@ -1,0 +1,225 @@
+"""What is read of jobs: values as shown, logs, output, results, explanations."""
+
+from __future__ import annotations
+
+import attrs
+from typing_extensions import override
+
+from hodei_core.errors import (
+    HodeiClosedError,
+    JobNotFoundError,
+    OutputLostError,
+    OutputTooLargeError,
+)
+from hodei_core.explanations import Explanation
+from hodei_core.ids import JobId
+from hodei_core.jobs import Job
+from hodei_core.logs import LogSegment, LogSource
+from hodei_core.ports import LogBounds, Needs
+from hodei_core.results import TEXT_BYTES, JobResult, make_result
+from hodei_core.runtime.explain import Situation, explain
+from hodei_core.runtime.host import Host
+from hodei_core.runtime.log_buffer import LogBuffer
+from hodei_core.runtime.log_stream import LogReader
+from hodei_core.states import JobState, WaitingFor
+
+OUTPUT_BYTES = 8 * 1024 * 1024
+"""The most that `output` returns."""
+
+_READ_BYTES = 1024 * 1024
+
+
+class Reading(LogReader):
+    """The reading side of a host: the store, and what is not in it yet."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._store = host.store
+
+    async def job(self, job_id: JobId) -> Job:
+        """Return a job as it is now, with what it waits for.
+
+        Raises:
+            JobNotFoundError: it is unknown.
+        """
+        self._host.check_readable()
+        job = await self._store.jobs.get(job_id)
+        if job is None:
+            msg = f"no job {job_id!r}"
+            raise JobNotFoundError(msg, job_id=job_id)
+        return self.shown(job)
+
+    def shown(self, job: Job) -> Job:
+        """Return a stored job with what it waits for according to this host."""
+        if job.waiting_for is not WaitingFor.CAPACITY:
+            return job
+        dispatcher = self._host.dispatcher
+        if dispatcher.draining:
+            return attrs.evolve(job, waiting_for=WaitingFor.DRAIN)
+        wait = dispatcher.waits_for(Needs.of(job.spec))
+        if wait is None or wait.waiting_for is WaitingFor.CAPACITY:
+            return job
+        return attrs.evolve(job, waiting_for=wait.waiting_for)
+
+    async def wait(self, job_id: JobId) -> Job:
+        """Return a job when it is final.
+
+        Raises:
+            JobNotFoundError, HodeiClosedError, HodeiBrokenError
+        """
+        while True:
+            with self._host.waiters.of(job_id) as final:
+                job = await self.job(job_id)
+                if job.state.is_final:
+                    return job
+                if self._host.closed:
+                    msg = f"this Hodei closed while job {job_id} was {job.state.name}"
+                    raise HodeiClosedError(msg)
+                await final.wait()
+
+    async def result(self, job: Job) -> JobResult:
+        """Return the result of a final job, with the last of its output."""
+        bounds = await self.bounds(job.id)
+        if not bounds.last or not job.attempts:
+            return make_result(job, stdout="", stderr="", truncated=False)
+        tails = {LogSource.STDOUT: _Tail(), LogSource.STDERR: _Tail()}
+        number = job.attempts[-1].number
+        before = bounds.last + 1
+        whole = False
+        while not all(tail.full for tail in tails.values()) and not whole:
+            segments = await self.read_back(job.id, before)
+            for segment in segments:
+                before = segment.first_seq
+                if segment.attempt != number:
+                    whole = True
+                    break
+                tails[segment.source].prepend(segment.data)
+            whole = whole or not segments or before <= 1
+        lost = bounds.lost > 0 and bounds.lost_attempt == number
+        return make_result(
+            job,
+            stdout=tails[LogSource.STDOUT].text(),
+            stderr=tails[LogSource.STDERR].text(),
+            truncated=lost or any(tail.cut for tail in tails.values()),
+        )
+
+    async def output(self, job_id: JobId, source: LogSource | None, attempt: int | None) -> bytes:
+        """Return the bytes that an attempt has printed so far.
+
+        Raises:
+            ValueError: there is no such attempt.
+            OutputTooLargeError: more than 8 MiB.
+            OutputLostError: a part is no longer stored.
+        """
+        job = await self.job(job_id)
+        if attempt is not None and not 1 <= attempt <= len(job.attempts):
+            msg = f"attempt must be one of the {len(job.attempts)} there were, not {attempt!r}"
+            raise ValueError(msg)
+        if not job.attempts:
+            return b""
+        number = attempt or len(job.attempts)
+        parts: list[bytes] = []
+        size = 0
+        cursor = 0
+        while True:
+            bounds = await self.bounds(job_id)
+            if cursor < bounds.lost and number <= bounds.lost_attempt:
+                msg = f"entries up to {bounds.lost} of job {job_id} are no longer stored"
+                raise OutputLostError(msg, job_id=job_id, lost=bounds.lost - cursor)
+            segments = await self._next(job_id, max(cursor, bounds.lost))
+            for segment in segments:
+                if segment.attempt == number and source in (None, segment.source):
+                    parts.append(segment.data)
+                    size += len(segment.data)
+            if size > OUTPUT_BYTES:
+                msg = f"the output of job {job_id} is over {OUTPUT_BYTES} bytes: read its logs()"
+                raise OutputTooLargeError(msg, job_id=job_id, limit_bytes=OUTPUT_BYTES)
+            if not segments or segments[-1].attempt > number:
+                return b"".join(parts)
+            cursor = segments[-1].last_seq
+
+    async def _next(self, job_id: JobId, after: int) -> list[LogSegment]:
+        """Return what follows a number, from the buffer if it is there, else stored."""
+        buffer = self.buffer(job_id)
+        if buffer is not None and after >= buffer.first - 1:
+            return buffer.read(after, _READ_BYTES)
+        return await self.read(job_id, after)
+
+    # LogReader
+
+    @override
+    def buffer(self, job_id: JobId) -> LogBuffer | None:
+        return self._host.logs.get(job_id)
+
+    @override
+    async def follow(self, job_id: JobId) -> LogBuffer | None:
+        bounds = await self.bounds(job_id)
+        buffer = self._host.logs.open(job_id, last=bounds.last)
+        job = await self.job(job_id)
+        if job.state.is_final:
+            self._host.logs.close(job_id)
+            return None
+        if self._host.closed:
+            msg = f"this Hodei closed while job {job_id} was {job.state.name}"
+            raise HodeiClosedError(msg)
+        return buffer
+
+    @override
+    async def bounds(self, job_id: JobId) -> LogBounds:
+        return await self._store.logs.bounds(job_id)
+
+    @override
+    async def read(self, job_id: JobId, after: int) -> list[LogSegment]:
+        return await self._store.logs.read(job_id, after=after, max_bytes=_READ_BYTES)
+
+    @override
+    async def read_back(self, job_id: JobId, before: int) -> list[LogSegment]:
+        return await self._store.logs.read_back(job_id, before=before, max_bytes=_READ_BYTES)
+
+    # Explanations
+
+    async def explain(self, job: Job) -> Explanation:
+        """Return why a job is where it is."""
+        host = self._host
+        if job.state is not JobState.PENDING:
+            return explain(Situation(job=job, now=host.clock.now()))
+        workers = await self._store.workers.select()
+        return explain(
+            Situation(
+                job=job,
+                now=host.clock.now(),
+                position=await self._store.queue.position(job.id),
+                workers=tuple(host.fleet.index.workers()),
+                providers=tuple(host.fleet.providers()),
+                running={worker.id: worker.jobs for worker in workers},
+                draining=host.dispatcher.draining,
+                dispatching=host.dispatching,
+            )
+        )
+
+
+class _Tail:
+    """The end of a stream, put together from the back."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+        self.cut = False
+
+    @property
+    def full(self) -> bool:
+        return self._size >= TEXT_BYTES
+
+    def prepend(self, data: bytes) -> None:
+        if self.full:
+            self.cut = self.cut or bool(data)
+            return
+        room = TEXT_BYTES - self._size
+        if len(data) > room:
+            self.cut = True
+            data = data[-room:]
+        self._parts.append(data)
+        self._size += len(data)
+
+    def text(self) -> str:
+        return b"".join(reversed(self._parts)).decode("utf-8", "replace")

@@ -1,0 +1,176 @@
+"""Records how the attempts of this host start and end."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import partial
+
+import attrs
+
+from hodei_core.clock import Clock
+from hodei_core.endings import Ending, close_attempt
+from hodei_core.executions import Exit
+from hodei_core.ids import JobId
+from hodei_core.jobs import Job
+from hodei_core.ports import Advance, AppendLogs, Outcome
+from hodei_core.runtime.deadlines import Deadlines
+from hodei_core.runtime.plan import Plan
+from hodei_core.runtime.reporter import Reporter
+from hodei_core.runtime.run import Run
+from hodei_core.states import Reason
+
+_RECORD_SECONDS = 0.05  # that a start may wait for another commit to ride with
+_START_SECONDS = 30.0  # that an assigned attempt may take to start
+_UNBOUNDED = 1 << 62
+
+
+class Recorder:
+    """Knows every attempt under way and plans the changes that its start and end make."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        deadlines: Deadlines,
+        reporter: Reporter,
+        durable: bool,
+        wake: Callable[[], None],
+        chance: random.Random,
+    ) -> None:
+        self.runs: dict[JobId, Run] = {}
+        self._clock = clock
+        self._deadlines = deadlines
+        self._reporter = reporter
+        self._durable = durable
+        self._wake = wake
+        self._chance = chance
+        self._ended: list[Run] = []
+        self._starts: list[Run] = []
+        self._starts_due = False
+        self._watching = False
+
+    def begin(self, run: Run) -> None:
+        """Take note of an attempt that was given to its slot."""
+        self.runs[run.job.id] = run
+        if not self._watching:
+            self._watching = True
+            self._deadlines.after(_START_SECONDS, self._watch_starts)
+
+    def started(self, run: Run) -> None:
+        """Take note that an attempt runs; RUNNING rides with the next commit."""
+        timeout = run.job.spec.timeout
+        if timeout is not None:
+            at = run.started_since + timeout.total_seconds()
+            run.timeout = self._deadlines.at(at, partial(run.stop, Reason.TIMEOUT))
+        if not self._starts:
+            self._deadlines.after(_RECORD_SECONDS, self._record_starts)
+        self._starts.append(run)
+
+    def ended(self, run: Run) -> None:
+        """Take note that an attempt ended."""
+        self._ended.append(run)
+        self._wake()
+
+    def interrupt(self) -> None:
+        """End every attempt, since the host shuts down."""
+        for run in self.runs.values():
+            run.shutdown = True
+            run.stop(Reason.INTERRUPTED)
+
+    def _record_starts(self) -> None:
+        self._starts_due = any(run.ending is None for run in self._starts)
+        if self._starts_due:
+            self._wake()
+        else:
+            self._starts.clear()
+
+    def _watch_starts(self) -> None:
+        """End attempts that their worker does not start; one look at all of them suffices."""
+        oldest = self._clock.monotonic() - _START_SECONDS
+        for run in self.runs.values():
+            if run.started_at is None and run.assigned <= oldest:
+                run.stop(Reason.WORKER_LOST)
+        self._watching = bool(self.runs)
+        if self._watching:
+            self._deadlines.after(_START_SECONDS, self._watch_starts)
+
+    def plan_ends(
+        self,
+        plan: Plan,
+        *,
+        release: Callable[[Job], None],
+        settled: Callable[[Run, Job, Outcome], None],
+    ) -> None:
+        """Plan the end of each attempt that ended; its slot is free for the same commit."""
+        ended, self._ended = self._ended, []
+        for run in ended:
+            release(run.job)
+            log = run.log
+            if log is not None:
+                segments = log.unwritten(_UNBOUNDED)
+                if segments:
+                    log.writing = True
+                    plan.add(
+                        AppendLogs(run.job.id, segments), partial(self._wrote, run, len(segments))
+                    )
+            job = self._after(run)
+            plan.add(Advance(job, run.job.version), partial(self._settle_end, run, job, settled))
+
+    def _wrote(self, run: Run, count: int, outcome: Outcome) -> None:
+        del outcome
+        assert run.log is not None  # noqa: S101 - it was written from
+        run.log.wrote(count)
+
+    def _after(self, run: Run) -> Job:
+        ending = run.ending
+        assert ending is not None  # noqa: S101 - it ended
+        job = run.job
+        if run.started_at is not None and not run.recorded_start:
+            job = job.started(run.started_at)
+        if run.cause is not None:
+            ending = _for_cause(ending, run.cause, run.cancel_message)
+        return close_attempt(
+            job,
+            ending,
+            at=run.ended_at(),
+            chance=self._chance.random(),
+            durable=self._durable,
+        )
+
+    def _settle_end(
+        self, run: Run, job: Job, settled: Callable[[Run, Job, Outcome], None], outcome: Outcome
+    ) -> None:
+        del self.runs[run.job.id]
+        if outcome.applied:
+            stored, run.job = run.job, job
+            self._reporter.ended(stored, job, self._clock.now())
+            settled(run, job, outcome)
+
+    def plan_starts(self, plan: Plan) -> None:
+        """Plan RUNNING for what has started, if there is a commit to ride with or it is time."""
+        if not self._starts or not (plan or self._starts_due):
+            return
+        starts, self._starts = self._starts, []
+        self._starts_due = False
+        for run in starts:
+            if run.ending is None and run.started_at is not None:
+                job = run.job.started(run.started_at)
+                plan.add(Advance(job, run.job.version), partial(self._settle_start, run, job))
+
+    def _settle_start(self, run: Run, job: Job, outcome: Outcome) -> None:
+        if outcome.applied:
+            run.job = job
+            run.recorded_start = True
+            self._reporter.started(job)
+
+
+def _for_cause(ending: Ending, cause: Reason, why: str | None) -> Ending:
+    """Return the ending of an attempt that was being ended, or was wanted to be."""
+    if cause is Reason.CANCELLED:
+        return attrs.evolve(ending, cause=cause, message=why)
+    if ending.cause is not None or (ending.never_started and cause is not Reason.INTERRUPTED):
+        return ending
+    if cause is Reason.WORKER_LOST:
+        return Ending(exit=Exit(code=None), cause=cause, message="it was not started in time")
+    return attrs.evolve(ending, cause=cause)

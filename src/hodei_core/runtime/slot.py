@@ -1,0 +1,145 @@
+"""A slot of a worker: a long-lived task that runs one attempt after the other."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Protocol
+
+import anyio
+
+from hodei_core.endings import Ending
+from hodei_core.executions import Exit
+from hodei_core.ports import (
+    NotStartedError,
+    StartFailedError,
+    WorkerLostError,
+    WorkerSession,
+)
+from hodei_core.runtime.log_buffer import LogBuffer
+from hodei_core.runtime.run import Run
+from hodei_core.states import Reason
+
+logger = logging.getLogger(__name__)
+
+
+class SlotHost(Protocol):
+    """What a slot needs of its host."""
+
+    async def settle_log(self, log: LogBuffer) -> None:
+        """Return when one commit holds what the store does not have of the log."""
+
+    def run_ended(self, run: Run, slot: Slot) -> None:
+        """Take note that the attempt ended, and the slot is idle."""
+
+    def escape(self, error: BaseException) -> None:
+        """Take note of an exception that must end the program."""
+
+
+class Slot:
+    """Runs what it is given, one attempt at a time, and reports how each ended.
+
+    One cancel scope serves attempt after attempt, and is renewed only when one was ended by
+    it: neither a task nor a scope is made for a job.
+    """
+
+    def __init__(self, session: WorkerSession, host: SlotHost) -> None:
+        self._session = session
+        self._host = host
+        self._given: Run | None = None
+        self._gift = anyio.Event()
+        self._emptied = anyio.Event()
+        self._scope = anyio.CancelScope()
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has no attempt."""
+        return self._given is None
+
+    async def until_idle(self) -> None:
+        """Return when it has no attempt."""
+        while self._given is not None:
+            self._emptied = anyio.Event()
+            await self._emptied.wait()
+
+    def give(self, run: Run) -> None:
+        """Have it run an attempt; it is idle."""
+        self._given = run
+        run.end = self._end
+        self._gift.set()
+
+    def _end(self) -> None:
+        self._scope.cancel()
+
+    async def serve(self) -> None:
+        """Run what is given, until cancelled; what it leaves undone is lost with the worker."""
+        try:
+            await self._serve()
+        finally:
+            run = self._given
+            if run is not None:
+                run.ended(Ending(cause=Reason.WORKER_LOST, message="its worker is gone"))
+                self._let_go(run)
+
+    async def _serve(self) -> None:
+        while True:
+            begun = False
+            with anyio.CancelScope() as self._scope:
+                while not self._scope.cancel_called:
+                    begun = False
+                    while self._given is None:
+                        await self._gift.wait()
+                        self._gift = anyio.Event()
+                    begun = True
+                    await self._finish(await self._execute(self._given))
+            if self._scope.cancelled_caught and self._given is not None:
+                # Ended before its session had anything to end, or by a session that let the
+                # cancellation through instead of returning an exit.
+                never = not begun or self._given.started_at is None
+                await self._finish(
+                    Ending(exit=Exit(code=None), never_started=never, message=_NEVER)
+                )
+
+    async def _finish(self, ending: Ending) -> None:
+        run = self._given
+        assert run is not None  # noqa: S101 - what ends was given
+        run.ended(ending)
+        if run.log is not None:
+            with anyio.CancelScope(shield=True):
+                await self._host.settle_log(run.log)
+        self._let_go(run)
+
+    def _let_go(self, run: Run) -> None:
+        self._given = None
+        run.end = None
+        self._emptied.set()
+        self._host.run_ended(run, self)
+
+    async def _execute(self, run: Run) -> Ending:
+        try:
+            return Ending(exit=await self._session.execute(run.execution, run))
+        except StartFailedError as error:
+            return Ending(cause=Reason.START_FAILED, message=str(error), never_started=True)
+        except NotStartedError as error:
+            return Ending(message=str(error), never_started=True)
+        except WorkerLostError as error:
+            return Ending(cause=Reason.WORKER_LOST, message=str(error))
+        except anyio.get_cancelled_exc_class():
+            if anyio.current_effective_deadline() == -math.inf:
+                raise
+            # Cancelled past our scopes, by the event loop itself: the program is ending.
+            return Ending(exit=Exit(code=None), cause=Reason.INTERRUPTED)
+        except Exception as error:
+            logger.exception(
+                "the worker's session failed",
+                extra={"job_id": run.job.id, "worker_id": run.worker_id},
+            )
+            return Ending(
+                cause=Reason.WORKER_LOST, message=f"the worker's session failed: {error!r}"
+            )
+        except BaseException as error:  # KeyboardInterrupt, SystemExit: they end the program
+            self._host.escape(error)
+            return Ending(exit=Exit(code=None), cause=Reason.INTERRUPTED)
+
+
+_NEVER = "it was ended before it started"

@@ -1,0 +1,127 @@
+"""What time does to jobs that wait: delays end, pending timeouts pass, waits become long."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from functools import partial
+
+from hodei_core.clock import Clock
+from hodei_core.ids import JobId
+from hodei_core.jobs import Job
+from hodei_core.ports import JobQueue, MarkDue, Store
+from hodei_core.runtime.deadlines import Deadline, Deadlines
+from hodei_core.states import WaitingFor
+
+_STUCK_BATCH = 100  # jobs told of at once
+_LATER = (WaitingFor.DELAY, WaitingFor.BACKOFF)
+
+
+class Waiting:
+    """Arms the deadlines of PENDING jobs and says what has come to pass."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        deadlines: Deadlines,
+        stuck_after: timedelta | None,
+        wake: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._queue: JobQueue = store.queue
+        self._clock = clock
+        self._deadlines = deadlines
+        self._stuck_after = stuck_after
+        self._wake = wake
+        self._expired: list[JobId] = []
+        self._pending: dict[JobId, Deadline] = {}
+        self._next_due: datetime | None = None
+        self._due_timer: Deadline | None = None
+        self._due = False
+        self._stuck_armed = False
+        self._stuck_due = False
+        self._told: tuple[datetime, int] | None = None
+
+    def add(self, job: Job) -> bool:
+        """Take note of a job that became PENDING; return whether it is eligible now."""
+        timeout = job.spec.pending_timeout
+        if timeout is not None and job.started_at is None and job.id not in self._pending:
+            due = job.submitted_at + (job.spec.delay or timedelta(0))
+            left = (due + timeout - self._clock.now()).total_seconds()
+            self._pending[job.id] = self._deadlines.after(left, partial(self._expire, job.id))
+        if job.waiting_for in _LATER:
+            self._arm_due(job.due_at)
+            return False
+        self._arm_stuck(job.due_at)
+        return True
+
+    def discard(self, job_id: JobId) -> None:
+        """Take note that a job is no longer PENDING."""
+        deadline = self._pending.pop(job_id, None)
+        if deadline is not None:
+            deadline.cancel()
+
+    def _expire(self, job_id: JobId) -> None:
+        self._pending.pop(job_id, None)
+        self._expired.append(job_id)
+        self._wake()
+
+    def take_expired(self) -> list[JobId]:
+        """Return the jobs whose pending_timeout has passed since the last call."""
+        expired, self._expired = self._expired, []
+        return expired
+
+    def _arm_due(self, due_at: datetime) -> None:
+        if self._next_due is not None and self._next_due <= due_at:
+            return
+        if self._due_timer is not None:
+            self._due_timer.cancel()
+        self._next_due = due_at
+        left = (due_at - self._clock.now()).total_seconds()
+        self._due_timer = self._deadlines.after(left, self._came_due)
+
+    def _came_due(self) -> None:
+        self._next_due = self._due_timer = None
+        self._due = True
+        self._wake()
+
+    def _arm_stuck(self, due_at: datetime) -> None:
+        if self._stuck_after is None or self._stuck_armed:
+            return
+        self._stuck_armed = True
+        left = (due_at + self._stuck_after - self._clock.now()).total_seconds()
+        self._deadlines.after(left, self._came_stuck)
+
+    def _came_stuck(self) -> None:
+        self._stuck_armed = False
+        self._stuck_due = True
+        self._wake()
+
+    async def came_due(self) -> tuple[Job, ...]:
+        """Return the jobs whose delay or backoff has ended since the last call."""
+        if not self._due:
+            return ()
+        (outcome,) = await self._store.apply([MarkDue(self._clock.now())])
+        self._due = False
+        due_at = await self._queue.next_due()
+        if due_at is not None:
+            self._arm_due(due_at)
+        return outcome.jobs
+
+    async def tell_stuck(self, tell: Callable[[Job], Awaitable[None]]) -> None:
+        """Tell of each job that has been due for `stuck_after`, once."""
+        if not self._stuck_due or self._stuck_after is None:
+            return
+        self._stuck_due = False
+        before = self._clock.now() - self._stuck_after
+        while True:
+            jobs = await self._queue.overdue(before, self._told, _STUCK_BATCH)
+            for job in jobs:
+                self._told = (job.due_at, job.seq)
+                await tell(job)
+            if len(jobs) < _STUCK_BATCH:
+                break
+        for job in await self._queue.overdue(self._clock.now(), self._told, 1):
+            self._arm_stuck(job.due_at)

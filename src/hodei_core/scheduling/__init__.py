@@ -1,0 +1,1 @@
+"""Who runs where: pure policy over values, without I/O, clocks or async."""

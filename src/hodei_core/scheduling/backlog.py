@@ -1,0 +1,197 @@
+"""The due jobs that a dispatcher has in view: a window per class of needs, a heap of heads.
+
+The store holds all that waits, a FIFO per class and priority. In view are the first jobs of
+each class; the classes whose head cannot be placed are parked until a fact that matters to
+them changes. So the next job costs the same whether ten wait or a million, and a class that
+cannot be placed costs nothing to those behind it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterable
+
+from hodei_core.ids import JobId
+from hodei_core.jobs import Job
+from hodei_core.scheduling.decisions import Wait
+from hodei_core.scheduling.needs import Needs
+from hodei_core.workers import Offer
+
+WINDOW = 256
+"""The most jobs of one class in view."""
+
+Key = tuple[int, int]
+
+
+def _key(job: Job) -> Key:
+    return (-job.spec.priority, job.seq)
+
+
+class NeedsClass:
+    """The jobs in view that need the same."""
+
+    __slots__ = ("complete", "needs", "number", "parked", "parked_at", "window")
+
+    def __init__(self, needs: Needs, number: int) -> None:
+        self.needs = needs
+        self.number = number
+        self.window: deque[Job] = deque()
+        self.complete = True
+        """Whether the store holds no eligible job of the class besides those in view."""
+
+        self.parked: Wait | None = None
+        """Why the class is not considered; None if it is."""
+
+        self.parked_at: tuple[Offer, ...] = ()
+
+
+class Backlog:
+    """The due jobs in view, by class; gives out the best head of the classes not parked."""
+
+    def __init__(self) -> None:
+        self._classes: dict[Needs, NeedsClass] = {}
+        self._numbered: dict[int, NeedsClass] = {}
+        self._number = 0
+        self._heads: list[tuple[int, int, int]] = []
+        self._parked_at: dict[Offer, dict[int, NeedsClass]] = {}
+        self._starving: dict[int, NeedsClass] = {}
+
+    def __bool__(self) -> bool:
+        """Whether any class has a job."""
+        return bool(self._classes)
+
+    def add(self, job: Job) -> None:
+        """Take note of a job that became eligible."""
+        of = self._class(Needs.of(job.spec))
+        window = of.window
+        key = _key(job)
+        if not window:
+            if of.complete:
+                window.append(job)
+                self._push(of)
+            return
+        if key > _key(window[-1]):
+            if not of.complete:
+                return
+            window.append(job)
+        else:
+            self._insert(of, job, key)
+        if len(window) > WINDOW:
+            window.pop()
+            of.complete = False
+
+    def _insert(self, of: NeedsClass, job: Job, key: Key) -> None:
+        window = of.window
+        behind: list[Job] = []
+        while window and _key(window[-1]) > key:
+            behind.append(window.pop())
+        window.append(job)
+        window.extend(reversed(behind))
+        if window[0] is job:
+            self._push(of)
+
+    def head(self) -> NeedsClass | None:
+        """Return the class, of those considered, whose first job comes before all others."""
+        heads = self._heads
+        while heads:
+            priority, seq, number = heads[0]
+            of = self._numbered.get(number)
+            if of is not None and of.parked is None and of.window:
+                job = of.window[0]
+                if job.seq == seq and job.spec.priority == -priority:
+                    return of
+            heapq.heappop(heads)
+        return None
+
+    def take(self, of: NeedsClass) -> Job:
+        """Take the head of a class out."""
+        job = of.window.popleft()
+        self._after_take(of)
+        return job
+
+    def discard(self, job: Job) -> None:
+        """Take a job out wherever it is; one that is not in view is no error."""
+        of = self._classes.get(Needs.of(job.spec))
+        if of is None:
+            return
+        for place, other in enumerate(of.window):
+            if other.id == job.id:
+                del of.window[place]
+                if place == 0:
+                    self._after_take(of)
+                return
+
+    def _after_take(self, of: NeedsClass) -> None:
+        if of.window:
+            self._push(of)
+        elif not of.complete:
+            self._starving[of.number] = of
+        else:
+            self._forget(of)
+
+    def park(self, of: NeedsClass, why: Wait, offers: Iterable[Offer]) -> None:
+        """Consider a class no more, until one of these offers has room or the fleet changes."""
+        of.parked = why
+        of.parked_at = tuple(offers)
+        for offer in of.parked_at:
+            self._parked_at.setdefault(offer, {})[of.number] = of
+
+    def wake(self, offer: Offer) -> None:
+        """Consider the classes that wait for a worker with this offer: one has room again."""
+        for of in list(self._parked_at.get(offer, {}).values()):
+            self._unpark(of)
+
+    def wake_all(self) -> None:
+        """Consider every class: the fleet changed."""
+        for of in self._classes.values():
+            if of.parked is not None:
+                self._unpark(of)
+
+    def _unpark(self, of: NeedsClass) -> None:
+        for offer in of.parked_at:
+            del self._parked_at[offer][of.number]
+            if not self._parked_at[offer]:
+                del self._parked_at[offer]
+        of.parked, of.parked_at = None, ()
+        self._push(of)
+
+    def parked(self, needs: Needs) -> Wait | None:
+        """Return why a class is not considered; None if it is, or has no job in view."""
+        of = self._classes.get(needs)
+        return None if of is None else of.parked
+
+    def starving(self) -> list[Needs]:
+        """Return the classes that have run out of view while the store holds more."""
+        return [of.needs for of in self._starving.values()]
+
+    def refill(self, needs: Needs, jobs: Iterable[Job], *, leave_out: Iterable[JobId] = ()) -> None:
+        """Bring the first eligible jobs of a class into view, as `WINDOW` were asked for."""
+        of = self._class(needs)
+        self._starving.pop(of.number, None)
+        jobs = list(jobs)
+        of.complete = len(jobs) < WINDOW
+        gone = set(leave_out)
+        of.window = deque(job for job in jobs if job.id not in gone)
+        self._after_take(of)
+
+    def _class(self, needs: Needs) -> NeedsClass:
+        of = self._classes.get(needs)
+        if of is None:
+            self._number += 1
+            of = self._classes[needs] = self._numbered[self._number] = NeedsClass(
+                needs, self._number
+            )
+        return of
+
+    def _forget(self, of: NeedsClass) -> None:
+        if of.parked is not None:
+            self._unpark(of)
+        del self._classes[of.needs]
+        del self._numbered[of.number]
+        self._starving.pop(of.number, None)
+
+    def _push(self, of: NeedsClass) -> None:
+        if of.window and of.parked is None:
+            head = of.window[0]
+            heapq.heappush(self._heads, (-head.spec.priority, head.seq, of.number))

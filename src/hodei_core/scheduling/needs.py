@@ -1,0 +1,31 @@
+"""What jobs need of a worker; jobs with equal needs are one class to the scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from hodei_core.frozendict import EMPTY
+from hodei_core.resources import Resources
+from hodei_core.specs import JobSpec
+
+
+@attrs.frozen(kw_only=True, cache_hash=True, weakref_slot=False)
+class Needs:
+    """A class of needs: what decides on which workers a job can run."""
+
+    resources: Resources = attrs.field(default=Resources())
+    image: str | None = None
+    requires: Mapping[str, str] = EMPTY
+    provider: str | None = None
+
+    @classmethod
+    def of(cls, spec: JobSpec) -> Needs:
+        """Return the needs of a job."""
+        return cls(
+            resources=spec.resources,
+            image=spec.image,
+            requires=spec.requires,
+            provider=spec.provider,
+        )
