@@ -18,7 +18,6 @@ from hodei_core.clock import Clock, SystemClock, to_timedelta
 from hodei_core.errors import JobNotFinalError
 from hodei_core.events import Event
 from hodei_core.explanations import Explanation
-from hodei_core.frozendict import FrozenDict
 from hodei_core.handle import JobHandle
 from hodei_core.ids import JobId
 from hodei_core.jobs import Job
@@ -128,6 +127,8 @@ class Hodei:
         self._tasks = tasks
         self._body.__enter__()
         self._host.on_failure = self._body.cancel
+        if self._host.failure is not None:
+            self._body.cancel()
         return self
 
     async def __aexit__(
@@ -518,7 +519,7 @@ def _filter(
     if states is not None:
         wanted = frozenset((states,) if isinstance(states, JobState) else states)
         _check_states(wanted)
-    return JobFilter(states=wanted, labels=FrozenDict[str](labels), name=name)
+    return JobFilter(states=wanted, labels=labels or {}, name=name)
 
 
 def _span(name: str, value: float | timedelta | None) -> timedelta | None:

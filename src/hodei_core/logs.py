@@ -5,18 +5,18 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from enum import Enum
 from typing import Any
 
 import attrs
 
+from hodei_core.enums import NamedEnum
 from hodei_core.ids import JobId
 
 MAX_LINE_BYTES = 64 * 1024
 """The most bytes one entry holds, its newline included."""
 
 
-class LogSource(Enum):
+class LogSource(NamedEnum):
     """Where an entry comes from."""
 
     STDOUT = "stdout"

@@ -1,4 +1,7 @@
-"""The request for a job: what to run, where, and under which rules."""
+"""The request for a job: what to run, where, and under which rules.
+
+Longer than other modules: each field has its check beside it.
+"""
 
 from __future__ import annotations
 

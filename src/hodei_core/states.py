@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from enum import Enum
 
 import attrs
 
+from hodei_core.enums import NamedEnum
 
-class JobState(Enum):
+
+class JobState(NamedEnum):
     """Where a job is. The last four are final and never change."""
-
-    __hash__ = object.__hash__  # members are single objects; Enum's own hash is a slow call
 
     PENDING = "pending"
     """Accepted and waiting; moved in by `submit` or a return, out by the dispatcher or a cancel."""
@@ -45,7 +44,7 @@ FINAL_STATES = frozenset(
 )
 
 
-class WaitingFor(Enum):
+class WaitingFor(NamedEnum):
     """What a PENDING job waits for."""
 
     DELAY = "delay"
@@ -64,10 +63,8 @@ class WaitingFor(Enum):
     """It is due, and the host was told to assign no more."""
 
 
-class Reason(Enum):
+class Reason(NamedEnum):
     """Why an attempt, or a job, did not succeed."""
-
-    __hash__ = object.__hash__  # as in JobState
 
     EXIT_CODE = "exit_code"
     """The leader ended with an exit code other than 0."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from enum import Enum
 
 import attrs
 
+from hodei_core.enums import NamedEnum
 from hodei_core.frozendict import EMPTY, frozen_texts
 from hodei_core.ids import JobId, WorkerId
 from hodei_core.resources import Resources
 
 
-class WorkerState(Enum):
+class WorkerState(NamedEnum):
     """Where a worker is."""
 
     PROVISIONING = "provisioning"

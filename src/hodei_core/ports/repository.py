@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from hodei_core.frozendict import EMPTY, FrozenDict
+from hodei_core.frozendict import EMPTY, frozen_texts
 from hodei_core.ids import JobId
 from hodei_core.jobs import Job
 from hodei_core.states import JobState
@@ -20,7 +20,7 @@ class JobFilter:
     states: frozenset[JobState] | None = None
     """Any of these."""
 
-    labels: Mapping[str, str] = attrs.field(default=EMPTY, converter=FrozenDict)
+    labels: Mapping[str, str] = attrs.field(default=EMPTY, converter=frozen_texts)
     """All of these, with equal values."""
 
     name: str | None = None

@@ -256,8 +256,10 @@ class Host:
             await self.fleet.open(ProviderHost(host_id=self.id, clock=self.clock), tasks)
             await self.dispatcher.load()
         except BaseException as error:
+            self.failure = self.failure or error
+        if self.failure is not None:
             await self.fleet.close()
-            return error
+            return self.failure
         self._state = _State.OPEN
         opened.set()
         await self._persist(self._stopping.wait)

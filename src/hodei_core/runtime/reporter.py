@@ -120,8 +120,10 @@ class Reporter:
 
         A start that no commit had recorded yet is told first.
         """
-        if stored.state is JobState.ASSIGNED and ended.version > stored.version + 1:
-            self.started(stored.started(_started_at(ended, stored)))
+        if stored.state is JobState.ASSIGNED:
+            closed = next((a for a in ended.attempts if a.number == stored.attempt.number), None)
+            if closed is not None and closed.started_at is not None:
+                self.started(stored.started(closed.started_at))
         if ended.state.is_final:
             self.finished(ended)
         else:
@@ -143,9 +145,3 @@ class Reporter:
                 "action": action,
             },
         )
-
-
-def _started_at(ended: Job, stored: Job) -> datetime:
-    attempt = ended.attempts[stored.attempt.number - 1]
-    assert attempt.started_at is not None  # noqa: S101 - a start lies between the two values
-    return attempt.started_at

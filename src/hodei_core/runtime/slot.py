@@ -47,6 +47,7 @@ class Slot:
         self._session = session
         self._host = host
         self._given: Run | None = None
+        self._unwanted = False
         self._gift = anyio.Event()
         self._emptied = anyio.Event()
         self._scope = anyio.CancelScope()
@@ -69,6 +70,7 @@ class Slot:
         self._gift.set()
 
     def _end(self) -> None:
+        self._unwanted = True
         self._scope.cancel()
 
     async def serve(self) -> None:
@@ -78,11 +80,13 @@ class Slot:
         finally:
             run = self._given
             if run is not None:
-                run.ended(Ending(cause=Reason.WORKER_LOST, message="its worker is gone"))
+                run.ended(Ending(cause=Reason.WORKER_LOST, message=_GONE))
                 self._let_go(run)
 
     async def _serve(self) -> None:
         while True:
+            if self._unwanted:  # ended while no scope of ours was there to be cancelled
+                await self._finish(_NEVER_STARTED)
             begun = False
             with anyio.CancelScope() as self._scope:
                 while not self._scope.cancel_called:
@@ -95,10 +99,8 @@ class Slot:
             if self._scope.cancelled_caught and self._given is not None:
                 # Ended before its session had anything to end, or by a session that let the
                 # cancellation through instead of returning an exit.
-                never = not begun or self._given.started_at is None
-                await self._finish(
-                    Ending(exit=Exit(code=None), never_started=never, message=_NEVER)
-                )
+                started = begun and self._given.started_at is not None
+                await self._finish(_WITHOUT_EXIT if started else _NEVER_STARTED)
 
     async def _finish(self, ending: Ending) -> None:
         run = self._given
@@ -111,13 +113,14 @@ class Slot:
 
     def _let_go(self, run: Run) -> None:
         self._given = None
+        self._unwanted = False
         run.end = None
         self._emptied.set()
         self._host.run_ended(run, self)
 
     async def _execute(self, run: Run) -> Ending:
         try:
-            return Ending(exit=await self._session.execute(run.execution, run))
+            exit_ = await self._session.execute(run.execution, run)
         except StartFailedError as error:
             return Ending(cause=Reason.START_FAILED, message=str(error), never_started=True)
         except NotStartedError as error:
@@ -140,6 +143,13 @@ class Slot:
         except BaseException as error:  # KeyboardInterrupt, SystemExit: they end the program
             self._host.escape(error)
             return Ending(exit=Exit(code=None), cause=Reason.INTERRUPTED)
+        if exit_.code is None and not self._unwanted:
+            return Ending(exit=exit_, cause=Reason.WORKER_LOST, message=_GONE)
+        return Ending(exit=exit_)
 
 
-_NEVER = "it was ended before it started"
+_GONE = "its worker is gone"
+_NEVER_STARTED = Ending(
+    exit=Exit(code=None), never_started=True, message="it was ended before it started"
+)
+_WITHOUT_EXIT = Ending(exit=Exit(code=None))
