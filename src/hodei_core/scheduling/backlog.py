@@ -21,6 +21,8 @@ from hodei_core.workers import Offer
 WINDOW = 256
 """The most jobs of one class in view."""
 
+_SLACK = 64  # heads that may be out of date before they are gathered anew
+
 Key = tuple[int, int]
 
 
@@ -62,7 +64,7 @@ class Backlog:
         return bool(self._classes)
 
     def add(self, job: Job) -> None:
-        """Take note of a job that became eligible."""
+        """Take note of a job that became eligible; one that is in view already stays once."""
         of = self._class(Needs.of(job.spec))
         window = of.window
         key = _key(job)
@@ -86,13 +88,20 @@ class Backlog:
         behind: list[Job] = []
         while window and _key(window[-1]) > key:
             behind.append(window.pop())
+        if window and _key(window[-1]) == key:
+            window.pop()
         window.append(job)
         window.extend(reversed(behind))
         if window[0] is job:
             self._push(of)
 
     def head(self) -> NeedsClass | None:
-        """Return the class, of those considered, whose first job comes before all others."""
+        """Return the class, of those considered, whose first job comes before all others.
+
+        None while one of them starves: what the store holds of it might come first.
+        """
+        if any(of.parked is None for of in self._starving.values()):
+            return None
         heads = self._heads
         while heads:
             priority, seq, number = heads[0]
@@ -195,3 +204,13 @@ class Backlog:
         if of.window and of.parked is None:
             head = of.window[0]
             heapq.heappush(self._heads, (-head.spec.priority, head.seq, of.number))
+            if len(self._heads) > 2 * len(self._numbered) + _SLACK:
+                self._gather_heads()
+
+    def _gather_heads(self) -> None:
+        self._heads = [
+            (*_key(of.window[0]), of.number)
+            for of in self._numbered.values()
+            if of.window and of.parked is None
+        ]
+        heapq.heapify(self._heads)

@@ -9,6 +9,7 @@ from hodei_core.scheduling.needs import Needs
 from hodei_core.workers import Offer
 
 _CPU_DIGITS = 6  # as in Resources: sums of shares stay exact
+_REMEMBERED = 1_024  # classes of needs whose offers are kept; more are worked out again
 Free = tuple[float, "int | None"]
 
 
@@ -174,6 +175,8 @@ class WorkerIndex:
         offers = self._matching.get(needs)
         if offers is None:
             offers = tuple(offer for offer in self._offers if mismatch(needs, offer) is None)
+            if len(self._matching) >= _REMEMBERED:
+                self._matching.clear()
             self._matching[needs] = offers
         return offers
 
@@ -182,14 +185,28 @@ class WorkerIndex:
         cpus, memory = needs.resources.cpus, needs.resources.memory
         found: list[Candidate] = []
         for offer in self.matching(needs):
-            for (cpus_free, memory_free), ring in self._groups.get(offer, _NO_GROUPS).items():
+            seen: list[Free] = []
+            for left, ring in self._groups.get(offer, _NO_GROUPS).items():
+                cpus_free, memory_free = left
                 if cpus <= cpus_free and (
                     memory is None or memory_free is None or memory <= memory_free
                 ):
                     found += ring.take(most - len(found))
+                    seen.append(left)
                     if len(found) >= most:
+                        self._put_behind(needs, offer, seen)
                         return found
         return found
+
+    def _put_behind(self, needs: Needs, offer: Offer, seen: list[Free]) -> None:
+        """Look last, next time, where enough was found now: else the rest would never be seen."""
+        groups = self._groups[offer]
+        for left in seen:
+            groups[left] = groups.pop(left)
+        offers = self._matching[needs]
+        if len(offers) > 1:
+            place = offers.index(offer) + 1
+            self._matching[needs] = offers[place:] + offers[:place]
 
     def _list(self, worker: Candidate) -> None:
         if worker.taking and worker.slots_used < worker.offer.slots:

@@ -6,9 +6,13 @@ from collections.abc import Mapping
 
 import attrs
 
-from hodei_core.frozendict import EMPTY
+from hodei_core.frozendict import EMPTY, FrozenDict
 from hodei_core.resources import Resources
 from hodei_core.specs import JobSpec
+
+
+def _frozen(items: Mapping[str, str]) -> FrozenDict[str]:
+    return items if isinstance(items, FrozenDict) else FrozenDict(items)
 
 
 @attrs.frozen(kw_only=True, cache_hash=True, weakref_slot=False)
@@ -17,7 +21,7 @@ class Needs:
 
     resources: Resources = attrs.field(default=Resources())
     image: str | None = None
-    requires: Mapping[str, str] = EMPTY
+    requires: Mapping[str, str] = attrs.field(default=EMPTY, converter=_frozen)
     provider: str | None = None
 
     @classmethod

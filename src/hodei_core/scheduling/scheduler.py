@@ -81,11 +81,12 @@ class SmartScheduler(Scheduler):
         if candidates:
             return Assign(self._choose(needs, candidates).id, _FITS)
         able = [p for p in view.providers() if mismatch(needs, p.offer) is None]
+        # One worker at a time, by whichever provider, since this counts no demand.
+        if any(provider.arriving for provider in able):
+            return Wait(WaitingFor.PROVISIONING, ("a worker that fits is being made",))
         for provider in able:
             if _askable(provider):
                 return Provision(provider.name, ("no worker fits, and it can make one",))
-        if any(provider.arriving for provider in able):
-            return Wait(WaitingFor.PROVISIONING, ("a worker that fits is being made",))
         if view.matching(needs):
             return Wait(WaitingFor.CAPACITY, ("every worker that fits is in use",))
         if able and all(provider.never is not None for provider in able):
@@ -100,13 +101,8 @@ _FITS = ("it fits",)
 
 
 def _askable(provider: ProviderView) -> bool:
-    """Whether to ask a provider for a worker; one at a time, since this counts no demand."""
-    return (
-        provider.never is None
-        and provider.obstacle is None
-        and provider.room > 0
-        and not provider.arriving
-    )
+    """Whether a provider can be asked for a worker now."""
+    return provider.never is None and provider.obstacle is None and provider.room > 0
 
 
 def _shortcomings(needs: Needs, view: FleetView) -> tuple[str, ...]:

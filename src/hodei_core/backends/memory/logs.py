@@ -13,6 +13,7 @@ from hodei_core.ports import LogBounds, LogStore
 _SEGMENT_BYTES = 200  # what a segment costs besides its data
 _last_seq = attrgetter("last_seq")
 _first_seq = attrgetter("first_seq")
+_size = attrgetter("size")
 
 
 class _JobLog:
@@ -58,6 +59,7 @@ class MemoryLogStore(LogStore):
         self._job_bytes = job_bytes
         self._total_bytes = total_bytes
         self._logs: dict[JobId, _JobLog] = {}
+        self._open: dict[JobId, _JobLog] = {}
         self._final: dict[JobId, None] = {}
         self._size = 0
 
@@ -67,24 +69,28 @@ class MemoryLogStore(LogStore):
         """Append to a job's log; drop what exceeds the bounds, final jobs' logs first."""
         log = self._logs.get(job_id)
         if log is None:
-            log = self._logs[job_id] = _JobLog()
+            log = self._logs[job_id] = self._open[job_id] = _JobLog()
+        elif job_id not in self._open:
+            self._final.setdefault(job_id)
         for segment in segments:
             self._size += log.append(segment)
         while log.size > self._job_bytes and not log.empty:
             self._size -= log.drop_first()
         while self._size > self._total_bytes and self._final:
             self._drop_whole(next(iter(self._final)))
-        while self._size > self._total_bytes and not log.empty:
-            self._size -= log.drop_first()
+        while self._size > self._total_bytes:
+            # The largest gives way: a job that prints little keeps what it printed.
+            self._size -= max(self._open.values(), key=_size).drop_first()
 
     def finish(self, job_id: JobId) -> None:
         """Take note that the job is final: its log may go when space is needed."""
-        if job_id in self._logs:
+        if self._open.pop(job_id, None) is not None:
             self._final[job_id] = None
 
     def forget(self, job_id: JobId) -> None:
         """Drop all that is known of a job's log."""
         self._final.pop(job_id, None)
+        self._open.pop(job_id, None)
         log = self._logs.pop(job_id, None)
         if log is not None:
             self._size -= log.size

@@ -15,7 +15,13 @@ from hodei_core.executions import Execution, Exit, Output
 from hodei_core.frozendict import EMPTY
 from hodei_core.ids import WorkerId
 from hodei_core.logs import LogSource
-from hodei_core.ports import AttemptOutput, ProviderHost, WorkerProvider, WorkerSession
+from hodei_core.ports import (
+    AttemptOutput,
+    ProviderHost,
+    WorkerLostError,
+    WorkerProvider,
+    WorkerSession,
+)
 from hodei_core.resources import Resources
 from hodei_core.workers import Offer
 
@@ -104,13 +110,16 @@ class MemorySession(WorkerSession):
         self._end.set()
 
     async def execute(self, execution: Execution, output: AttemptOutput) -> Exit:
+        if self._end.is_set():
+            msg = "the worker has ended"
+            raise WorkerLostError(msg)
         written = _HandlerOutput(output)
         output.started()
         try:
             code = await self._handler(execution, written)
         except anyio.get_cancelled_exc_class():
             if anyio.current_effective_deadline() == -math.inf:
-                raise
+                return _ENDED
             written.fail(traceback.format_exc())
             return Exit(code=1)
         except Exception:
@@ -127,6 +136,7 @@ class MemorySession(WorkerSession):
 
 
 _SUCCESS = Exit(code=0)
+_ENDED = Exit(code=None)
 
 
 def _check_handler(handler: object) -> None:

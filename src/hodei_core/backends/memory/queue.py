@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from bisect import insort
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -36,7 +36,7 @@ class _Fifo:
 
     def __init__(self) -> None:
         self.fresh: deque[Job] = deque()
-        self.late: list[tuple[int, Job]] = []
+        self.late: list[tuple[int, int, Job]] = []  # by seq; the version sets two of one job apart
         self.live = 0
 
     def put(self, job: Job) -> None:
@@ -44,18 +44,18 @@ class _Fifo:
         if not self.fresh or self.fresh[-1].seq < job.seq:
             self.fresh.append(job)
         else:
-            heapq.heappush(self.late, (job.seq, job))
+            heapq.heappush(self.late, (job.seq, job.version, job))
 
     def discard(self, alive: Alive) -> None:
         self.live -= 1
         fresh, late = self.fresh, self.late
         while fresh and not alive(fresh[0]):
             fresh.popleft()
-        while late and not alive(late[0][1]):
+        while late and not alive(late[0][2]):
             heapq.heappop(late)
         if len(fresh) + len(late) > 2 * self.live + _SLACK:
             self.fresh = deque(filter(alive, fresh))
-            self.late = [entry for entry in late if alive(entry[1])]
+            self.late = [entry for entry in late if alive(entry[2])]
             heapq.heapify(self.late)
 
     def jobs(self, alive: Alive) -> Iterator[Job]:
@@ -64,12 +64,27 @@ class _Fifo:
             return filter(alive, self.fresh)
         return filter(
             alive,
-            heapq.merge(self.fresh, (job for _, job in _in_order(self.late)), key=_seq),
+            heapq.merge(self.fresh, (job for _, _, job in _in_order(self.late)), key=_seq),
         )
+
+    def ahead_of(self, job: Job) -> list[Job]:
+        """Return what is ahead of a job, the dead included, in no order."""
+        fresh = list(self.fresh)
+        del fresh[bisect_left(fresh, job.seq, key=_seq) :]
+        return fresh + [other for seq, _, other in self.late if seq < job.seq]
 
 
 def _seq(job: Job) -> int:
     return job.seq
+
+
+def _due(job: Job) -> tuple[datetime, int]:
+    return (job.due_at, job.seq)
+
+
+def queue_order(job: Job) -> tuple[int, int]:
+    """Return what eligible jobs are ordered by."""
+    return (-job.spec.priority, job.seq)
 
 
 def _in_order(heap: list[T]) -> Iterator[T]:
@@ -111,6 +126,12 @@ class _Class:
             del self._levels[priority]
             self._order.remove(-priority)
 
+    def ahead_of(self, job: Job) -> tuple[int, list[Job]]:
+        """Return how many jobs have a higher priority, and what is ahead within its own."""
+        priority = job.spec.priority
+        higher = sum(fifo.live for level, fifo in self._levels.items() if level > priority)
+        return higher, self._levels[priority].ahead_of(job)
+
     def jobs(self, alive: Alive) -> Iterator[Job]:
         """Return the live jobs in order."""
         return chain.from_iterable(self._levels[-level].jobs(alive) for level in self._order)
@@ -122,9 +143,10 @@ class MemoryJobQueue(JobQueue):
     def __init__(self, jobs: dict[JobId, Job]) -> None:
         self._jobs = jobs
         self._classes: dict[Needs, _Class] = {}
-        self._later: list[tuple[datetime, int, Job]] = []
+        self._later: list[tuple[datetime, int, int, Job]] = []
         self._later_live = 0
-        self._by_due: deque[Job] = deque()
+        self._by_due: list[Job] = []
+        self._by_due_start = 0  # what is before this one has left
         self._eligible = 0
 
     def _alive(self, job: Job) -> bool:
@@ -136,7 +158,7 @@ class MemoryJobQueue(JobQueue):
         """Take in a job that is PENDING now: eligible, or for later."""
         if job.waiting_for in _FOR_LATER:
             self._later_live += 1
-            heapq.heappush(self._later, (job.due_at, job.seq, job))
+            heapq.heappush(self._later, (job.due_at, job.seq, job.version, job))
             return
         needs = Needs.of(job.spec)
         queue = self._classes.get(needs)
@@ -151,7 +173,7 @@ class MemoryJobQueue(JobQueue):
         if job.waiting_for in _FOR_LATER:
             self._later_live -= 1
             if len(self._later) > 2 * self._later_live + _SLACK:
-                self._later = [entry for entry in self._later if self._alive(entry[2])]
+                self._later = [entry for entry in self._later if self._alive(entry[3])]
                 heapq.heapify(self._later)
             return
         needs = Needs.of(job.spec)
@@ -165,8 +187,8 @@ class MemoryJobQueue(JobQueue):
     def pop_due(self, now: datetime) -> list[Job]:
         """Take out the delayed and backing-off jobs whose time has come."""
         came: list[Job] = []
-        while self._later and (self._later[0][0] <= now or not self._alive(self._later[0][2])):
-            job = heapq.heappop(self._later)[2]
+        while self._later and (self._later[0][0] <= now or not self._alive(self._later[0][3])):
+            job = heapq.heappop(self._later)[3]
             if self._alive(job):
                 self._later_live -= 1
                 came.append(job)
@@ -174,18 +196,19 @@ class MemoryJobQueue(JobQueue):
 
     def _put_by_due(self, job: Job) -> None:
         by_due = self._by_due
-        behind: list[Job] = []
-        while by_due and by_due[-1].due_at > job.due_at:
-            behind.append(by_due.pop())
-        by_due.append(job)
-        by_due.extend(reversed(behind))
+        if self._by_due_start == len(by_due) or _due(by_due[-1]) <= _due(job):
+            by_due.append(job)
+        else:
+            insort(by_due, job, lo=self._by_due_start, key=_due)
 
     def _sweep_by_due(self) -> None:
-        by_due = self._by_due
-        while by_due and not self._alive(by_due[0]):
-            by_due.popleft()
+        by_due, start = self._by_due, self._by_due_start
+        while start < len(by_due) and not self._alive(by_due[start]):
+            start += 1
+        self._by_due_start = start
         if len(by_due) > 2 * self._eligible + _SLACK:
-            self._by_due = deque(filter(self._alive, by_due))
+            self._by_due = list(filter(self._alive, by_due[start:]))
+            self._by_due_start = 0
 
     # JobQueue
 
@@ -198,31 +221,32 @@ class MemoryJobQueue(JobQueue):
 
     async def position(self, job_id: JobId) -> int | None:
         job = self._jobs.get(job_id)
-        if job is None or job.state is not JobState.PENDING:
+        if job is None or job.state is not JobState.PENDING or job.waiting_for in _FOR_LATER:
             return None
-        queue = self._classes.get(Needs.of(job.spec))
-        ahead = list(queue.jobs(self._alive)) if queue else []
-        for place, other in enumerate(ahead):
-            if other is job:
-                return place
-            if place % _SCAN == _SCAN - 1:
+        place, others = self._classes[Needs.of(job.spec)].ahead_of(job)
+        for start in range(0, len(others), _SCAN):
+            if start:
                 await anyio.lowlevel.checkpoint()
-        return None
+            place += sum(map(self._alive, others[start : start + _SCAN]))
+        return place
 
     async def next_due(self) -> datetime | None:
-        while self._later and not self._alive(self._later[0][2]):
+        while self._later and not self._alive(self._later[0][3]):
             heapq.heappop(self._later)
         return self._later[0][0] if self._later else None
 
     async def overdue(
         self, before: datetime, after: tuple[datetime, int] | None, limit: int
     ) -> list[Job]:
+        by_due = self._by_due
+        start = self._by_due_start
+        if after is not None:
+            start = bisect_right(by_due, after, lo=start, key=_due)
         found: list[Job] = []
-        for job in self._by_due:
-            if job.due_at > before:
+        for place in range(start, len(by_due)):
+            job = by_due[place]
+            if job.due_at > before or len(found) == limit:
                 break
-            if self._alive(job) and (after is None or (job.due_at, job.seq) > after):
+            if self._alive(job):
                 found.append(job)
-                if len(found) == limit:
-                    break
         return found

@@ -66,7 +66,8 @@ class MemoryWorkerRegistry(WorkerRegistry):
     def put(self, worker: Worker) -> None:
         self._workers[worker.id] = worker
         self._held.setdefault(worker.id, {})
-        self._idle_since.setdefault(worker.id, worker.ready_at)
+        if self._idle_since.get(worker.id) is None:
+            self._idle_since[worker.id] = worker.ready_at
 
     def remove(self, worker_id: WorkerId) -> None:
         self._workers.pop(worker_id, None)
@@ -85,12 +86,15 @@ class MemoryWorkerRegistry(WorkerRegistry):
         self._held[job.attempt.worker_id][job.id] = None
 
     def release(self, job: Job, at: datetime | None) -> None:
-        worker_id = job.attempt.worker_id
-        held = self._held.get(worker_id)
-        if held is not None:
-            held.pop(job.id, None)
-            if not held:
-                self._idle_since[worker_id] = at
+        attempt = job.attempt
+        held = self._held.get(attempt.worker_id)
+        if held is None:
+            return
+        held.pop(job.id, None)
+        if at is None:  # it never started, so nobody knows when the slot became free again
+            at = attempt.assigned_at
+            at = max(at, self._idle_since[attempt.worker_id] or at)
+        self._idle_since[attempt.worker_id] = at
 
     async def select(self) -> list[Worker]:
         return [self._shown(worker) for worker in self._workers.values()]

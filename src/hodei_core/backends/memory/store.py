@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from operator import is_
 from typing import Any
 
 from hodei_core.backends.memory.logs import MemoryLogStore
-from hodei_core.backends.memory.queue import MemoryJobQueue
+from hodei_core.backends.memory.queue import MemoryJobQueue, queue_order
 from hodei_core.backends.memory.readers import MemoryJobRepository, MemoryWorkerRegistry
 from hodei_core.checks import whole_number
 from hodei_core.errors import KeyConflictError, QueueFullError
@@ -45,7 +46,8 @@ class MemoryStore(Store):
 
     At most `keep` final jobs are kept; beyond that the oldest go, their logs with them. Logs
     take at most 64 MiB a job and `log_bytes` together; beyond that the logs of the oldest
-    final jobs go, then the oldest entries. Readers are told what is missing.
+    final jobs go, then the oldest entries of whichever log is the largest. Readers are told what
+    is missing.
     """
 
     durable = False
@@ -107,21 +109,42 @@ class MemoryStore(Store):
 
     def _accept(self, change: Accept) -> Outcome:
         try:
-            known = [self._holder(submission) for submission in change.submissions]
-            self._check_room(change, known)
+            makers = self._makers(change)
         except (KeyConflictError, QueueFullError) as error:
             return Outcome(applied=False, error=error)
         jobs: list[Job] = []
-        new: list[bool] = []
-        for submission, holder in zip(change.submissions, known, strict=True):
-            # A key may come twice within one change: the second finds the first.
-            job = holder or self._holder(submission)
-            new.append(job is None)
-            jobs.append(job or self._store(submission))
-        return Outcome(jobs=tuple(jobs), new=tuple(new))
+        made: dict[JobId, Job] = {}
+        for submission, maker in zip(change.submissions, makers, strict=True):
+            if maker is submission:
+                made[submission.id] = self._store(submission)
+            jobs.append(maker if isinstance(maker, Job) else made[maker.id])
+        new = tuple(map(is_, makers, change.submissions))
+        return Outcome(jobs=tuple(jobs), new=new)
+
+    def _makers(self, change: Accept) -> list[Job | Submission]:
+        """Return for each submission what its job comes from; nothing is stored yet.
+
+        Itself, the job that holds its key, or a submission before it with the same key.
+        """
+        makers: list[Job | Submission] = []
+        claimed: dict[str, Submission] = {}
+        wanted = 0
+        for submission in change.submissions:
+            key = submission.spec.key
+            if key in claimed:
+                makers.append(_twin(claimed[key], submission))
+                continue
+            holder = self._holder(submission)
+            makers.append(holder or submission)
+            if holder is None:
+                wanted += 1
+                if key is not None:
+                    claimed[key] = submission
+        self._check_room(change.max_pending, wanted)
+        return makers
 
     def _holder(self, submission: Submission) -> Job | None:
-        """Return the job that already does this work under this key."""
+        """Return the stored job that already does this work under this key."""
         spec = submission.spec
         if spec.key is None or spec.key not in self._keys:
             return None
@@ -134,23 +157,10 @@ class MemoryStore(Store):
         msg = f"key {spec.key!r} belongs to job {holder.id}"
         raise KeyConflictError(msg, key=spec.key, job_id=holder.id)
 
-    def _check_room(self, change: Accept, known: list[Job | None]) -> None:
-        # Also finds two submissions of one change that share a key and differ in the work.
-        first: dict[str, Submission] = {}
-        wanted = 0
-        for submission, holder in zip(change.submissions, known, strict=True):
-            key = submission.spec.key
-            if holder is not None:
-                continue
-            twin = first.setdefault(key, submission) if key is not None else submission
-            if twin is submission:
-                wanted += 1
-            elif not twin.spec.same_work(submission.spec):
-                msg = f"key {key!r} is given to two different jobs"
-                raise KeyConflictError(msg, key=key or "", job_id=twin.id)
-        most = change.max_pending
-        if most is not None and wanted and self._counts[JobState.PENDING] + wanted > most:
-            msg = f"{self._counts[JobState.PENDING]} jobs are pending; max_pending is {most}"
+    def _check_room(self, most: int | None, wanted: int) -> None:
+        pending = self._counts[JobState.PENDING]
+        if most is not None and wanted and pending + wanted > most:
+            msg = f"{pending} jobs are pending; max_pending is {most}"
             raise QueueFullError(msg, max_pending=most)
 
     def _store(self, submission: Submission) -> Job:
@@ -182,7 +192,7 @@ class MemoryStore(Store):
         if current.state is JobState.PENDING:
             self._queue.discard(current)
         if current.state in _OPEN and job.state not in _OPEN:
-            self._registry.release(current, _freed_at(job))
+            self._registry.release(current, _freed_at(current, job))
         elif job.state is JobState.ASSIGNED:
             self._registry.hold(job)
         if job.state is JobState.PENDING:
@@ -215,7 +225,7 @@ class MemoryStore(Store):
         return Outcome(jobs=tuple(jobs))
 
     def _mark_due(self, change: MarkDue) -> Outcome:
-        jobs = [job.due() for job in self._queue.pop_due(change.now)]
+        jobs = sorted((job.due() for job in self._queue.pop_due(change.now)), key=queue_order)
         for job in jobs:
             self._table[job.id] = job
             self._queue.put(job)
@@ -248,8 +258,16 @@ class MemoryStore(Store):
         return Outcome(count=len(old))
 
 
-def _freed_at(job: Job) -> datetime | None:
-    """Return when the job let its slot go: at its end, or at the end of its attempt."""
-    if job.finished_at is not None or not job.attempts:
+def _twin(first: Submission, second: Submission) -> Submission:
+    """Return the first of two submissions with one key, if both ask for the same."""
+    if second.retried_from is None and first.spec.same_work(second.spec):
+        return first
+    msg = f"key {first.spec.key!r} is given to two different jobs"
+    raise KeyConflictError(msg, key=first.spec.key or "", job_id=first.id)
+
+
+def _freed_at(current: Job, job: Job) -> datetime | None:
+    """Return when the job let its slot go; None if its attempt never started."""
+    if job.finished_at is not None:
         return job.finished_at
-    return job.attempts[-1].finished_at
+    return job.attempt.finished_at if len(job.attempts) == len(current.attempts) else None

@@ -1,0 +1,100 @@
+"""A provider whose workers fail as told: lost, absurd, unable to start what they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from hodei_core import Execution, Exit, Offer, Resources, WorkerId
+from hodei_core.ports import (
+    AttemptOutput,
+    NotStartedError,
+    ProviderHost,
+    StartFailedError,
+    WorkerLostError,
+    WorkerProvider,
+    WorkerSession,
+)
+
+
+class ScriptedSession(WorkerSession):
+    """Runs commands: `ok`, `lose` (its worker is lost), `not started`, `cannot start`, `absurd`."""
+
+    def __init__(self) -> None:
+        self._end = anyio.Event()
+        self._lost: BaseException | None = None
+
+    def lose(self, error: BaseException) -> None:
+        self._lost = error
+        self._end.set()
+
+    async def run(self) -> None:
+        await self._end.wait()
+        if self._lost is not None:
+            raise self._lost
+
+    async def terminate(self) -> None:
+        self._end.set()
+
+    async def execute(self, execution: Execution, output: AttemptOutput) -> Exit:
+        command = execution.spec.command
+        if command == "not started":
+            msg = "out of descriptors"
+            raise NotStartedError(msg)
+        if command == "cannot start":
+            msg = "no such program"
+            raise StartFailedError(msg)
+        if command == "absurd":
+            msg = "absurd"
+            raise ZeroDivisionError(msg)
+        if command == "never starts":
+            await anyio.sleep_forever()
+        output.started()
+        if command == "lose":
+            self.lose(WorkerLostError("it fell"))
+        if command == "hang":
+            await self._end.wait()
+        if self._lost is not None:
+            msg = "it fell"
+            raise WorkerLostError(msg)
+        return Exit(code=0)
+
+
+class ScriptedProvider(WorkerProvider):
+    """Makes scripted workers; `provisioning` is awaited each time and may raise."""
+
+    def __init__(
+        self,
+        *,
+        name: str = "scripted",
+        slots: int = 1,
+        provisioning: Callable[[int], Awaitable[None]] | None = None,
+    ) -> None:
+        self._offer = Offer(provider=name, slots=slots, resources=Resources(cpus=slots))
+        self._provisioning = provisioning
+        self.sessions: list[ScriptedSession] = []
+        self.asked = 0
+
+    @property
+    def offer(self) -> Offer:
+        return self._offer
+
+    @property
+    def max_workers(self) -> int:
+        return 1
+
+    async def open(self, host: ProviderHost) -> None:
+        return None
+
+    async def provision(self, worker_id: WorkerId) -> WorkerSession:
+        self.asked += 1
+        if self._provisioning is not None:
+            await self._provisioning(self.asked)
+        session = ScriptedSession()
+        self.sessions.append(session)
+        return session
+
+    async def close(self) -> None:
+        for session in self.sessions:
+            await session.terminate()

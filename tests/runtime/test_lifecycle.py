@@ -1,0 +1,385 @@
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from hodei_core import (
+    Backoff,
+    Execution,
+    Hodei,
+    HodeiBrokenError,
+    HodeiClosedError,
+    JobNotFoundError,
+    JobResult,
+    JobState,
+    Output,
+    ProvisionError,
+    Reason,
+    RetryPolicy,
+)
+from hodei_core.backends.memory import MemoryProvider, MemoryStore
+from hodei_core.ports import ProviderHost
+from hodei_core.runtime.dispatcher import Dispatcher
+from tests.runtime.workshop import LIMIT, Workshop, until
+
+
+async def test_a_job_runs_and_its_result_says_how(workshop: Workshop) -> None:
+    async with Hodei(providers=[workshop.provider()]) as hodei:
+        result = await hodei.run("print hello", name="first")
+    assert result.ok
+    assert result.state is JobState.SUCCEEDED
+    assert result.reason is None
+    assert result.exit_code == 0
+    assert result.stdout == "hello\n"
+    assert result.name == "first"
+    assert [attempt.number for attempt in result.attempts] == [1]
+
+
+async def test_calls_before_the_opening_say_so(workshop: Workshop) -> None:
+    hodei = Hodei(providers=[workshop.provider()])
+    with pytest.raises(HodeiClosedError, match="not open"):
+        await hodei.submit("exit 0")
+    with pytest.raises(HodeiClosedError, match="not open"):
+        await hodei.stats()
+    with pytest.raises(HodeiClosedError, match="not open"):
+        await hodei.handle("x").wait()
+
+
+async def test_it_opens_once(workshop: Workshop) -> None:
+    hodei = Hodei(providers=[workshop.provider()])
+    async with hodei:
+        pass
+    with pytest.raises(RuntimeError, match="opened once"):
+        await hodei.__aenter__()
+
+
+async def test_submitting_is_refused_once_the_block_is_left(workshop: Workshop) -> None:
+    async with Hodei(providers=[workshop.provider()]) as hodei:
+        job = await hodei.submit("exit 0")
+    for call in (hodei.submit("exit 0"), hodei.run("exit 0"), job.retry()):
+        with pytest.raises(HodeiClosedError, match="closing or closed"):
+            await call
+    with pytest.raises(HodeiClosedError):
+        await hodei.submit_many(["exit 0"])
+
+
+async def test_a_handler_cannot_submit_once_the_block_is_left() -> None:
+    caught: list[HodeiClosedError] = []
+    closing = anyio.Event()
+
+    async def handler(_execution: Execution, _output: Output) -> None:
+        await closing.wait()
+        try:
+            await hodei.submit("late")
+        except HodeiClosedError as error:
+            caught.append(error)
+
+    hodei = Hodei(providers=[MemoryProvider(handler)])
+
+    async def let_go() -> None:
+        await until(lambda: "closing" in repr(hodei))
+        closing.set()
+
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks, hodei:
+            await hodei.submit("early")
+            tasks.start_soon(let_go)
+    assert len(caught) == 1
+
+
+async def test_a_closed_memory_store_still_answers_what_only_reads(workshop: Workshop) -> None:
+    async with Hodei(providers=[workshop.provider()]) as hodei:
+        job = await hodei.submit("print hello")
+    assert (await job.wait()).stdout == "hello\n"
+    assert [entry.text async for entry in job.logs()] == ["hello"]
+    assert await job.output() == b"hello\n"
+    assert (await job.snapshot()).state is JobState.SUCCEEDED
+    assert (await hodei.stats()).jobs[JobState.SUCCEEDED] == 1
+    assert [found.id for found in await hodei.list_jobs()] == [job.id]
+    assert "SUCCEEDED" in str(await job.explain())
+    with pytest.raises(JobNotFoundError, match="nobody"):
+        await hodei.handle("nobody").wait()
+
+
+async def test_an_exception_of_the_body_leaves_as_it_was_raised(workshop: Workshop) -> None:
+    error = KeyError("mine")
+    with pytest.raises(KeyError) as caught:
+        async with Hodei(providers=[workshop.provider()]) as hodei:
+            await hodei.run("exit 0")
+            raise error
+    assert caught.value is error
+
+
+async def test_an_exception_of_the_body_ends_what_runs(workshop: Workshop) -> None:
+    with anyio.fail_after(LIMIT), pytest.raises(KeyError):
+        async with Hodei(providers=[workshop.provider()]) as hodei:
+            job = await hodei.submit("hang")
+            await workshop.has_started("hang")
+            raise KeyError
+    result = await job.wait()
+    assert (result.state, result.reason) == (JobState.FAILED, Reason.INTERRUPTED)
+    assert workshop.ended == ["hang"]
+
+
+async def test_a_cancellation_of_the_body_ends_what_runs_and_goes_on(workshop: Workshop) -> None:
+    with anyio.fail_after(LIMIT):
+        with anyio.CancelScope() as scope:
+            async with Hodei(providers=[workshop.provider()]) as hodei:
+                job = await hodei.submit("hang")
+                waits = await hodei.submit("exit 0")
+                await workshop.has_started("hang")
+                scope.cancel()
+                await anyio.sleep_forever()
+        assert scope.cancelled_caught
+        assert (await job.wait()).reason is Reason.INTERRUPTED
+        result = await waits.wait()
+    assert (result.state, result.reason) == (JobState.CANCELLED, Reason.INTERRUPTED)
+    assert workshop.live == 0
+
+
+async def test_a_cancellation_while_it_waits_at_the_end_ends_what_runs(
+    workshop: Workshop,
+) -> None:
+    hodei = Hodei(providers=[workshop.provider()])
+    scope = anyio.CancelScope()
+
+    async def cancel() -> None:
+        await until(lambda: "closing" in repr(hodei))
+        scope.cancel()
+
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            with scope:
+                async with hodei:
+                    job = await hodei.submit("hang")
+                    await workshop.has_started("hang")
+                    tasks.start_soon(cancel)
+    assert scope.cancelled_caught
+    assert (await job.wait()).reason is Reason.INTERRUPTED
+
+
+async def test_shutdown_timeout_bounds_how_long_a_normal_end_waits(workshop: Workshop) -> None:
+    with anyio.fail_after(LIMIT):
+        async with Hodei(providers=[workshop.provider()], shutdown_timeout=0) as hodei:
+            job = await hodei.submit("hang")
+            await workshop.has_started("hang")
+    assert (await job.wait()).reason is Reason.INTERRUPTED
+
+
+async def test_a_normal_end_waits_for_what_runs_and_what_waits(workshop: Workshop) -> None:
+    with anyio.fail_after(LIMIT):
+        async with Hodei(providers=[workshop.provider()]) as hodei:
+            jobs = await hodei.submit_many(["exit 0"] * 5)
+            jobs.append(await hodei.submit("exit 0", delay=0.05))
+            backing_off = RetryPolicy(max_attempts=3, backoff=Backoff(first=0.02))
+            jobs.append(await hodei.submit("fail 2", retry=backing_off))
+    assert [(await job.wait()).state for job in jobs] == [JobState.SUCCEEDED] * 7
+
+
+async def test_a_drained_host_ends_with_what_waits_cancelled_and_says_how_many(
+    workshop: Workshop, caplog: pytest.LogCaptureFixture
+) -> None:
+    with anyio.fail_after(LIMIT):
+        async with Hodei(providers=[workshop.provider()]) as hodei:
+            await hodei.drain()
+            jobs = await hodei.submit_many(["exit 0"] * 3)
+    for job in jobs:
+        result = await job.wait()
+        assert (result.state, result.reason) == (JobState.CANCELLED, Reason.INTERRUPTED)
+    assert "3 pending jobs were cancelled" in caplog.text
+    assert workshop.started == []
+
+
+async def test_waiters_are_told_when_pending_jobs_end_with_their_store(
+    workshop: Workshop,
+) -> None:
+    results: list[JobResult] = []
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            async with Hodei(providers=[workshop.provider()]) as hodei:
+                await hodei.drain()
+                job = await hodei.submit("exit 0")
+
+                async def wait() -> None:
+                    results.append(await job.wait())
+
+                tasks.start_soon(wait)
+    assert [result.reason for result in results] == [Reason.INTERRUPTED]
+
+
+async def test_a_provider_that_cannot_open_is_told_by_its_own_error() -> None:
+    class Unable(MemoryProvider):
+        async def open(self, host: ProviderHost) -> None:
+            msg = "no such technology here"
+            raise ProvisionError(msg, permanent=True)
+
+    with anyio.fail_after(LIMIT), pytest.raises(ProvisionError, match="no such technology"):
+        async with Hodei(providers=[Unable(_succeed)]):
+            raise AssertionError
+    assert await _nothing_lives()
+
+
+async def test_a_loop_that_fails_breaks_it_loudly(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bug = ZeroDivisionError("a bug of ours")
+    broken: list[HodeiBrokenError] = []
+
+    async def failing(_self: Dispatcher) -> None:
+        raise bug
+
+    with anyio.fail_after(LIMIT), pytest.raises(ZeroDivisionError) as caught:  # noqa: PT012
+        async with anyio.create_task_group() as tasks:
+            try:
+                async with Hodei(providers=[workshop.provider()]) as hodei:
+                    job = await hodei.submit("hang")
+                    await workshop.has_started("hang")
+                    waiting = anyio.Event()
+
+                    async def wait() -> None:
+                        waiting.set()
+                        with pytest.raises(HodeiBrokenError) as raised:
+                            await job.wait()
+                        broken.append(raised.value)
+
+                    tasks.start_soon(wait)
+                    await waiting.wait()
+                    monkeypatch.setattr(Dispatcher, "_step", failing)
+                    hodei._host.dispatcher.wake()
+                    await anyio.sleep_forever()
+            except ZeroDivisionError as error:
+                outer = error
+        raise outer
+    assert caught.value is bug
+    assert [error.__cause__ for error in broken] == [bug]
+    with pytest.raises(HodeiBrokenError):
+        await hodei.submit("exit 0")
+    with pytest.raises(HodeiBrokenError):
+        await job.wait()
+    assert workshop.live == 0
+
+
+async def test_a_loop_that_ends_by_itself_breaks_it_loudly(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ancestor's monitor stopped at once and silently."""
+
+    async def ending(_self: Dispatcher) -> None:
+        return None
+
+    monkeypatch.setattr(Dispatcher, "run", ending)
+    with anyio.fail_after(LIMIT), pytest.raises(RuntimeError, match="ended by itself"):
+        async with Hodei(providers=[workshop.provider()]):
+            await anyio.sleep_forever()
+
+
+async def test_keyboard_interrupt_in_the_body_ends_what_runs(workshop: Workshop) -> None:
+    with anyio.fail_after(LIMIT), pytest.raises(KeyboardInterrupt):
+        async with Hodei(providers=[workshop.provider()]) as hodei:
+            job = await hodei.submit("hang")
+            await workshop.has_started("hang")
+            raise KeyboardInterrupt
+    assert (await job.wait()).reason is Reason.INTERRUPTED
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+class TestOpenAndAclose:
+    async def test_it_works_outside_a_block(self, workshop: Workshop) -> None:
+        hodei = await Hodei(providers=[workshop.provider()]).open()
+        assert (await hodei.run("print hello")).stdout == "hello\n"
+        await hodei.aclose()
+        await hodei.aclose()
+        with pytest.raises(HodeiClosedError):
+            await hodei.submit("exit 0")
+
+    async def test_it_may_be_closed_from_another_task(self, workshop: Workshop) -> None:
+        hodei = await Hodei(providers=[workshop.provider()]).open()
+        with anyio.fail_after(LIMIT):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(hodei.aclose)
+                tasks.start_soon(hodei.aclose)
+
+    async def test_closing_what_was_never_opened_is_nothing(self, workshop: Workshop) -> None:
+        await Hodei(providers=[workshop.provider()]).aclose()
+
+    async def test_a_broken_one_raises_its_cause_when_closed(
+        self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def failing(_self: Dispatcher) -> None:
+            msg = "a bug of ours"
+            raise ZeroDivisionError(msg)
+
+        hodei = await Hodei(providers=[workshop.provider()]).open()
+        await hodei.submit("hang")
+        await workshop.has_started("hang")
+        monkeypatch.setattr(Dispatcher, "_step", failing)
+        hodei._host.dispatcher.wake()
+        with anyio.fail_after(LIMIT):
+            with pytest.raises(HodeiBrokenError):
+                await hodei.join()
+            with pytest.raises(ZeroDivisionError):
+                await hodei.aclose()
+
+    async def test_an_opening_that_fails_raises(self) -> None:
+        class Unable(MemoryProvider):
+            async def open(self, host: ProviderHost) -> None:
+                msg = "no"
+                raise ProvisionError(msg)
+
+        with pytest.raises(ProvisionError):
+            await Hodei(providers=[Unable(_succeed)]).open()
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_open_names_what_to_use_under_trio(workshop: Workshop) -> None:
+    with pytest.raises(RuntimeError, match="async with"):
+        await Hodei(providers=[workshop.provider()]).open()
+
+
+async def test_aclose_within_the_block_closes_it(workshop: Workshop) -> None:
+    with anyio.fail_after(LIMIT):
+        async with Hodei(providers=[workshop.provider()]) as hodei:
+            job = await hodei.submit("exit 0")
+            await hodei.aclose()
+            assert (await job.wait()).ok
+            with pytest.raises(HodeiClosedError):
+                await hodei.submit("exit 0")
+
+
+async def test_several_live_side_by_side() -> None:
+    with anyio.fail_after(LIMIT):
+        shops = [Workshop() for _ in range(3)]
+        async with (
+            Hodei(providers=[shops[0].provider()]) as one,
+            Hodei(providers=[shops[1].provider()]) as two,
+            Hodei(providers=[shops[2].provider()]) as three,
+        ):
+            for hodei in (one, two, three):
+                assert (await hodei.run("print x")).ok
+    assert [shop.started for shop in shops] == [["print x"]] * 3
+
+
+async def test_a_memory_store_goes_on_with_the_next_hodei(workshop: Workshop) -> None:
+    store = MemoryStore()
+    async with Hodei(store, providers=[workshop.provider()]) as hodei:
+        first = await hodei.submit("print one")
+    async with Hodei(store, providers=[workshop.provider()]) as hodei:
+        assert (await hodei.handle(first.id).wait()).stdout == "one\n"
+        assert (await hodei.run("print two")).ok
+
+
+async def test_a_store_belongs_to_one_hodei_at_a_time(workshop: Workshop) -> None:
+    store = MemoryStore()
+    async with Hodei(store, providers=[workshop.provider()]):
+        with pytest.raises(RuntimeError, match="another open Hodei"):
+            async with Hodei(store, providers=[Workshop().provider()]):
+                raise AssertionError
+
+
+async def _succeed(_execution: Execution, _output: Output) -> None:
+    return None
+
+
+async def _nothing_lives() -> bool:
+    """Return whether no task of ours is left."""
+    return not [task for task in anyio.get_running_tasks() if "hodei" in (task.name or "")]
