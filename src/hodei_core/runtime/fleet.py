@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
@@ -51,6 +51,12 @@ class FleetHost(SlotHost, Protocol):
 
     def fleet_changed(self) -> None:
         """Take note that a worker came or went, or a provider can be asked again."""
+
+    def fail(self, error: BaseException) -> None:
+        """Break, loudly: something of ours failed by a bug."""
+
+    async def persist(self, run: Callable[[], Awaitable[None]]) -> None:
+        """Await `run` to its end, even if the event loop itself cancels it."""
 
 
 class _Provided:
@@ -213,7 +219,7 @@ class Fleet:
     ) -> None:
         worker, session = await self._make(provided)
         task_status.started()
-        await self._serve(provided, worker, session)
+        await self._serve_or_fail(provided, worker, session)
 
     async def _make_and_serve(self, provided: _Provided) -> None:
         try:
@@ -221,7 +227,15 @@ class Fleet:
         except Exception as error:
             self._failed(provided, error)
             return
-        await self._serve(provided, worker, session)
+        await self._serve_or_fail(provided, worker, session)
+
+    async def _serve_or_fail(
+        self, provided: _Provided, worker: Worker, session: WorkerSession
+    ) -> None:
+        try:
+            await self._serve(provided, worker, session)
+        except Exception as error:
+            self._host.fail(error)
 
     async def _make(self, provided: _Provided) -> tuple[Worker, WorkerSession]:
         worker_id = self._ids.worker_id(provided.name)
@@ -293,7 +307,7 @@ class Fleet:
         slots = [Slot(session, self._host) for _ in range(worker.slots)]
         async with anyio.create_task_group() as tasks:
             for slot in slots:
-                tasks.start_soon(slot.serve, name=f"hodei slot of {worker.id}")
+                tasks.start_soon(self._host.persist, slot.serve, name=f"hodei slot of {worker.id}")
             await self._store.apply([PutWorker(worker)])
             provided.sessions[worker.id] = session
             self._idle[worker.id] = slots[:]
@@ -306,7 +320,7 @@ class Fleet:
     async def _run(self, session: WorkerSession) -> str | None:
         """Serve a worker to its end; return how it was lost, or None if it was ended."""
         try:
-            await session.run()
+            await self._host.persist(session.run)
         except Exception as error:
             if not self._closing:
                 logger.warning("worker lost: %s", error)

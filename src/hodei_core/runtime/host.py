@@ -262,10 +262,10 @@ class Host:
             return self.failure
         self._state = _State.OPEN
         opened.set()
-        await self._persist(self._stopping.wait)
+        await self.persist(self._stopping.wait)
         self._state = _State.CLOSING
-        await self._persist(self._shut_down)
-        await self._persist(self.fleet.close)
+        await self.persist(self._shut_down)
+        await self.persist(self.fleet.close)
         return None
 
     async def _release(self) -> None:
@@ -277,7 +277,7 @@ class Host:
     async def _keep(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
         """Run a loop that must not end; if it fails, the host breaks."""
         try:
-            await self._persist(deferring_ctrl_c(loop))
+            await self.persist(loop)
             msg = f"the {name} ended by itself"
             raise RuntimeError(msg)
         except anyio.get_cancelled_exc_class():
@@ -287,12 +287,13 @@ class Host:
         except BaseException as error:
             self.escape(error)
 
-    async def _persist(self, run: Callable[[], Awaitable[None]]) -> None:
+    async def persist(self, run: Callable[[], Awaitable[None]]) -> None:
         """Await `run`, and again if the event loop itself cancels it: stop in order instead.
 
         `asyncio.run` cancels every task when the program is ending. Ours end when the jobs'
-        process trees have.
+        process trees have. Ctrl-C is left to the user's own task.
         """
+        run = deferring_ctrl_c(run)
         while True:
             try:
                 await run()
