@@ -26,7 +26,6 @@ from hodei_core.ports import (
     Accept,
     CancelRequest,
     JobFilter,
-    Outcome,
     Prune,
     RequestCancel,
     Store,
@@ -271,23 +270,12 @@ class Hodei:
     async def _accept(
         self, specs: tuple[JobSpec, ...], *, retried_from: JobId | None = None
     ) -> tuple[Job, ...]:
-        host = self._host
-        now = host.clock.now()
+        now = self._host.clock.now()
         submissions = tuple(
-            Submission(id=host.ids.job_id(), spec=spec, at=now, retried_from=retried_from)
+            Submission(id=self._host.ids.job_id(), spec=spec, at=now, retried_from=retried_from)
             for spec in specs
         )
-        outcome = await self._ask(Accept(submissions, max_pending=self._max_pending))
-        host.dispatcher.accepted(
-            job for job, new in zip(outcome.jobs, outcome.new, strict=True) if new
-        )
-        return outcome.jobs
-
-    async def _ask(self, change: Accept | RequestCancel | Prune) -> Outcome:
-        (outcome,) = await self._host.store.apply([change])
-        if outcome.error is not None:
-            raise outcome.error
-        return outcome
+        return await self._host.accept(Accept(submissions, max_pending=self._max_pending))
 
     # Reading
 
@@ -422,7 +410,7 @@ class Hodei:
         self._host.check_readable()
         span = _span("older_than", older_than)
         assert span is not None  # noqa: S101 - only None gives None
-        return (await self._ask(Prune(self._host.clock.now() - span))).count
+        return await self._host.prune(Prune(self._host.clock.now() - span))
 
     # What handles do
 
@@ -436,10 +424,7 @@ class Hodei:
 
     async def _request_cancel(self, ids: tuple[JobId, ...], reason: str | None) -> None:
         request = CancelRequest(at=self._host.clock.now(), reason=reason)
-        outcome = await self._ask(RequestCancel(ids, request))
-        for job in outcome.jobs:
-            if not job.state.is_final:
-                self._host.dispatcher.cancel(job.id, reason)
+        await self._host.request_cancel(RequestCancel(ids, request))
 
     def _logs(
         self,

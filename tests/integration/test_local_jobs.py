@@ -310,16 +310,15 @@ async def test_output_of_a_running_job_is_what_it_printed_so_far() -> None:
 
 async def test_events_tell_of_each_end_once() -> None:
     with anyio.fail_after(LIMIT):
-        async with Hodei() as hodei:
-            async with hodei.events(JobFinished) as stream:
-                jobs = await hodei.submit_many([["true"]] * 50)
-                seen = set()
-                async for event in stream:
-                    assert isinstance(event, JobFinished)
-                    assert event.job_id not in seen
-                    seen.add(event.job_id)
-                    if len(seen) == len(jobs):
-                        break
+        async with Hodei() as hodei, hodei.events(JobFinished) as stream:
+            jobs = await hodei.submit_many([["true"]] * 50)
+            seen = set()
+            async for event in stream:
+                assert isinstance(event, JobFinished)
+                assert event.job_id not in seen
+                seen.add(event.job_id)
+                if len(seen) == len(jobs):
+                    break
 
 
 async def test_bad_jobs_change_nothing() -> None:
@@ -334,5 +333,5 @@ async def test_bad_jobs_change_nothing() -> None:
             ("true", {"env": {"A": "x" * 1_100_000}}),
         ):
             with pytest.raises(InvalidJobError):
-                await hodei.submit(command, **fields)  # type: ignore[call-overload]
+                await hodei.submit(command, **fields)
         assert await hodei.list_jobs() == []

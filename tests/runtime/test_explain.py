@@ -2,7 +2,16 @@ from __future__ import annotations
 
 import anyio
 
-from hodei_core import Backoff, Hodei, JobHandle, JobSpec, JobState, Resources, RetryPolicy, WaitingFor
+from hodei_core import (
+    Backoff,
+    Hodei,
+    JobHandle,
+    JobSpec,
+    JobState,
+    Resources,
+    RetryPolicy,
+    WaitingFor,
+)
 from hodei_core.testing import FakeClock
 from tests.runtime.workshop import LIMIT, Workshop
 

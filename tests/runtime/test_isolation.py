@@ -22,7 +22,6 @@ from hodei_core import (
     Scheduler,
     SchedulingDecision,
     SmartScheduler,
-    WaitingFor,
     WorkerLost,
     WorkerReady,
 )
@@ -97,9 +96,7 @@ async def test_a_worker_whose_line_fails_is_lost_and_replaced(error: Exception) 
     with anyio.fail_after(LIMIT):
         async with Hodei(providers=[provider]) as hodei:
             async with hodei.events(WorkerLost, WorkerReady, JobFinished) as stream:
-                job = await hodei.submit(
-                    "hang", retry=RetryPolicy(max_attempts=2, backoff=AT_ONCE)
-                )
+                job = await hodei.submit("hang", retry=RetryPolicy(max_attempts=2, backoff=AT_ONCE))
                 while (await job.snapshot()).state is not JobState.RUNNING:
                     await anyio.lowlevel.checkpoint()
                 provider.sessions[0].lose(error)
@@ -192,46 +189,6 @@ async def test_what_cannot_start_fails_with_the_cause_and_is_not_retried() -> No
             assert [attempt.started_at for attempt in result.attempts] == [None]
             named = RetryPolicy(max_attempts=3, backoff=AT_ONCE, on={Reason.START_FAILED})
             assert len((await hodei.run("cannot start", retry=named)).attempts) == 3
-
-
-async def test_ten_free_returns_in_a_row_end_a_job_with_their_causes() -> None:
-    """The ancestor's rejected jobs went silently round in circles."""
-    clock = FakeClock()
-    with anyio.fail_after(LIMIT):
-        async with Hodei(providers=[ScriptedProvider()], clock=clock) as hodei:
-            async with hodei.events(JobFinished) as stream:
-                job = await hodei.submit("not started")
-                returns = 0
-                while not (await job.snapshot()).state.is_final:
-                    now = await job.snapshot()
-                    if now.waiting_for is WaitingFor.BACKOFF and len(now.returns) > returns:
-                        returns = len(now.returns)
-                        assert now.attempts == ()
-                        clock.advance(31)
-                    await anyio.lowlevel.checkpoint()
-                assert isinstance(await stream.__anext__(), JobFinished)
-            result = await job.wait()
-    assert (result.state, result.reason) == (JobState.FAILED, Reason.START_FAILED)
-    assert result.message == "given back 10 times in a row: out of descriptors"
-    assert returns == 9
-
-
-async def test_an_attempt_that_is_never_started_is_given_back_in_time() -> None:
-    """The ancestor's failed dispatch stayed ASSIGNED for ever."""
-    clock = FakeClock()
-    with anyio.fail_after(LIMIT):
-        async with Hodei(providers=[ScriptedProvider()], clock=clock) as hodei:
-            job = await hodei.submit("never starts")
-            while (await job.snapshot()).state is not JobState.ASSIGNED:
-                await anyio.lowlevel.checkpoint()
-            await anyio.wait_all_tasks_blocked()
-            clock.advance(31)
-            await anyio.wait_all_tasks_blocked()
-            clock.advance(30)
-            while (await job.snapshot()).state is not JobState.PENDING:
-                await anyio.lowlevel.checkpoint()
-            assert (await job.snapshot()).attempts == ()
-            assert (await job.cancel()).state is JobState.CANCELLED
 
 
 @pytest.mark.parametrize("answer", [None, "junk", ZeroDivisionError("mine")])

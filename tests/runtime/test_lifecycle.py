@@ -228,7 +228,7 @@ async def test_a_loop_that_fails_breaks_it_loudly(
     async def failing(_self: Dispatcher) -> None:
         raise bug
 
-    with anyio.fail_after(LIMIT), pytest.raises(ZeroDivisionError) as caught:  # noqa: PT012
+    with anyio.fail_after(LIMIT), pytest.raises(ZeroDivisionError) as caught:
         async with anyio.create_task_group() as tasks:
             try:
                 async with Hodei(providers=[workshop.provider()]) as hodei:
@@ -257,20 +257,6 @@ async def test_a_loop_that_fails_breaks_it_loudly(
     with pytest.raises(HodeiBrokenError):
         await job.wait()
     assert workshop.live == 0
-
-
-async def test_a_loop_that_ends_by_itself_breaks_it_loudly(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The ancestor's monitor stopped at once and silently."""
-
-    async def ending(_self: Dispatcher) -> None:
-        return None
-
-    monkeypatch.setattr(Dispatcher, "run", ending)
-    with anyio.fail_after(LIMIT), pytest.raises(RuntimeError, match="ended by itself"):
-        async with Hodei(providers=[workshop.provider()]):
-            await anyio.sleep_forever()
 
 
 async def test_keyboard_interrupt_in_the_body_ends_what_runs(workshop: Workshop) -> None:

@@ -37,9 +37,7 @@ def program(body: str) -> list[str]:
 
 def run(body: str, *, code: int = 0) -> str:
     """Run a small program; return what it printed."""
-    done = subprocess.run(
-        program(body), capture_output=True, text=True, timeout=LIMIT, check=False
-    )
+    done = subprocess.run(program(body), capture_output=True, text=True, timeout=LIMIT, check=False)
     assert done.returncode == code, done.stderr
     return done.stdout + done.stderr
 

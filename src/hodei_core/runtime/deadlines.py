@@ -70,7 +70,8 @@ class Deadlines:
         while True:
             now = self._clock.monotonic()
             while self._heap and (self._heap[0].call is None or self._heap[0].at <= now):
-                call = heapq.heappop(self._heap).call
+                deadline = heapq.heappop(self._heap)
+                call, deadline.call = deadline.call, None
                 if call is None:
                     self._dead -= 1
                 else:

@@ -16,7 +16,16 @@ from hodei_core.clock import Clock
 from hodei_core.errors import ForkedError, HodeiBrokenError, HodeiClosedError
 from hodei_core.ids import IdSource
 from hodei_core.jobs import Job
-from hodei_core.ports import ProviderHost, Store, WorkerProvider
+from hodei_core.ports import (
+    Accept,
+    Change,
+    Outcome,
+    ProviderHost,
+    Prune,
+    RequestCancel,
+    Store,
+    WorkerProvider,
+)
 from hodei_core.runtime.deadlines import Deadlines
 from hodei_core.runtime.dispatcher import Dispatcher
 from hodei_core.runtime.event_bus import EventBus
@@ -171,6 +180,49 @@ class Host:
         """Assign again after a drain."""
         self.dispatcher.draining = not self.dispatching
         self.dispatcher.wake()
+
+    # What callers change; Ctrl-C does not come between a change and what follows from it
+
+    async def accept(self, change: Accept) -> tuple[Job, ...]:
+        """Store new jobs and have them dispatched.
+
+        Raises:
+            KeyConflictError, QueueFullError: nothing was stored.
+        """
+
+        async def accept() -> tuple[Job, ...]:
+            outcome = await self._ask(change)
+            self.dispatcher.accepted(
+                job for job, new in zip(outcome.jobs, outcome.new, strict=True) if new
+            )
+            return outcome.jobs
+
+        return await deferring_ctrl_c(accept)()
+
+    async def request_cancel(self, change: RequestCancel) -> None:
+        """Store cancel requests and have them followed."""
+
+        async def request() -> None:
+            outcome = await self._ask(change)
+            for job in outcome.jobs:
+                if not job.state.is_final:
+                    self.dispatcher.cancel(job.id, change.request.reason)
+
+        await deferring_ctrl_c(request)()
+
+    async def prune(self, change: Prune) -> int:
+        """Delete old jobs; return how many."""
+
+        async def prune() -> int:
+            return (await self._ask(change)).count
+
+        return await deferring_ctrl_c(prune)()
+
+    async def _ask(self, change: Change) -> Outcome:
+        (outcome,) = await self.store.apply([change])
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome
 
     # How it stops
 

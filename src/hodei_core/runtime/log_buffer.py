@@ -43,6 +43,9 @@ class LogBuffer:
         self.writing = False
         """Whether a commit of segments is under way."""
 
+        self.left_attempt = 0
+        """The attempt that wrote the last entry that has left the buffer."""
+
         self._attempt = 0
         self._touched = touched
         self._segments: list[LogSegment] = []
@@ -120,7 +123,9 @@ class LogBuffer:
         self._written += count
         self.unwritten_bytes -= sum(len(segment.data) + _SEGMENT_BYTES for segment in written)
         while self._bytes > BUFFER_BYTES and self._start < self._written:
-            self._bytes -= len(self._segments[self._start].data) + _SEGMENT_BYTES
+            left = self._segments[self._start]
+            self._bytes -= len(left.data) + _SEGMENT_BYTES
+            self.left_attempt = left.attempt
             self._start += 1
         if self._start * 2 > len(self._segments):
             del self._segments[: self._start]

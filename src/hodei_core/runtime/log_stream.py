@@ -209,53 +209,45 @@ class LogStream:
             self._segments = _END
             return None
         buffer = self._reader.buffer(self._job_id)
+        final = False
         while True:
             if buffer is not None and self._cursor >= buffer.first - 1:
                 segments = buffer.read(self._cursor, BATCH_BYTES)
             else:
-                gap = await self._gap()
+                gap = await self._gap(buffer)
                 if gap is not None:
                     return gap
                 segments = await self._reader.read(self._job_id, self._cursor)
             if segments:
                 self._segments = iter(segments)
                 return None
-            if not self._follow:
+            if final or not self._follow:
                 self._segments = _END
                 return None
-            if buffer is not None and buffer.closed:
-                # It may have been emptied into the store before this reader came to its end.
-                if self._cursor >= buffer.last:
-                    self._segments = _END
-                    return None
-                buffer = None
-                continue
-            if buffer is not None:
+            if buffer is not None and not buffer.closed:
                 await buffer.more()
-                continue
-            buffer = await self._reader.follow(self._job_id)
-            if buffer is None:
-                self._segments = _END
-                segments = await self._reader.read(self._job_id, self._cursor)
-                if segments:
-                    self._segments = iter(segments)
-                return None
+            else:
+                buffer = await self._reader.follow(self._job_id)
+                final = buffer is None  # what was written until then is read once more
 
-    async def _gap(self) -> LogEntry | None:
+    async def _gap(self, buffer: LogBuffer | None) -> LogEntry | None:
+        """Return what stands for the entries at the cursor that neither side holds any more."""
         bounds = await self._reader.bounds(self._job_id)
-        if self._cursor >= bounds.lost:
+        lost, attempt = bounds.lost, bounds.lost_attempt
+        if buffer is not None and buffer.first - 1 < lost:
+            lost, attempt = buffer.first - 1, buffer.left_attempt
+        if self._cursor >= lost:
             return None
-        lost = bounds.lost - self._cursor
-        self._cursor = bounds.lost
+        count, self._cursor = lost - self._cursor, lost
         job = await self._reader.job(self._job_id)
         return LogEntry(
             job_id=self._job_id,
-            attempt=bounds.lost_attempt,
-            seq=bounds.lost,
+            attempt=attempt,
+            seq=lost,
             at=job.finished_at or job.submitted_at,
             source=LogSource.SYSTEM,
             data=b"",
-            lost=lost,
+            lost=count,
         )
 
 

@@ -114,6 +114,8 @@ class Run(AttemptOutput):
     def ended(self, ending: Ending) -> None:
         """Take note of how the attempt ended, as its slot saw it."""
         self.ending = ending
+        self.finish(LogSource.STDOUT)
+        self.finish(LogSource.STDERR)
         if self.timeout is not None:
             self.timeout.cancel()
 

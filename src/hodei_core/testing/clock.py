@@ -12,6 +12,8 @@ from hodei_core.clock import Clock
 START = datetime(2020, 1, 1, tzinfo=timezone.utc)
 """What a new `FakeClock` shows."""
 
+_DIGITS = 9  # of a second: what sums of floats differ by is far below a nanosecond
+
 
 class FakeClock(Clock):
     """A clock whose time passes by `advance` only.
@@ -39,7 +41,7 @@ class FakeClock(Clock):
 
     @override
     async def sleep(self, seconds: float) -> None:
-        until = self._elapsed + seconds
+        until = round(self._elapsed + seconds, _DIGITS)
         while self._elapsed < until:
             await self._moved.wait()
 
@@ -53,7 +55,8 @@ class FakeClock(Clock):
         if span < 0:
             msg = f"seconds must not be negative, not {seconds!r}"
             raise ValueError(msg)
-        self._elapsed += span
+        # Rounded, so that ten tenths of a second are a second and meet its deadline.
+        self._elapsed = round(self._elapsed + span, _DIGITS)
         self._moved.set()
         self._moved = anyio.Event()
 

@@ -1,0 +1,48 @@
+"""What a type checker must accept and refuse; checked by mypy, never run.
+
+Each ignored error is one that must be found: an ignore without an error is an error itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from typing_extensions import assert_type
+
+from hodei_core import (
+    Event,
+    EventStream,
+    Hodei,
+    Job,
+    JobHandle,
+    JobResult,
+    JobSpec,
+    LogEntry,
+    Resources,
+)
+
+
+async def accepted(hodei: Hodei) -> None:
+    assert_type(await hodei.submit("true"), JobHandle)
+    assert_type(await hodei.submit(["cat", Path("x")], name="n", timeout=1.5), JobHandle)
+    assert_type(await hodei.submit(JobSpec("true", priority=3)), JobHandle)
+    assert_type(await hodei.run("true", check=True, env={"A": "b"}), JobResult)
+    assert_type(await hodei.run(JobSpec("true"), check=True), JobResult)
+    assert_type(await hodei.submit_many(["true", ["true"], JobSpec("true")]), list[JobHandle])
+    assert_type(await hodei.handle("x"), JobResult)
+    assert_type(await hodei.get_job("x"), Job)
+    assert_type(hodei.events(), EventStream[Event])
+    job = await hodei.submit("true", resources=Resources(cpus=0.5, memory="512MiB"))
+    async for entry in job.logs(tail=3):
+        assert_type(entry, LogEntry)
+    async for batch in job.logs().batches():
+        assert_type(batch, list[LogEntry])
+
+
+async def refused(hodei: Hodei) -> None:
+    await hodei.submit("true", tiemout=3)  # type: ignore[call-overload]
+    await hodei.submit("true", timeout="3")  # type: ignore[call-overload]
+    await hodei.submit(JobSpec("true"), name="n")  # type: ignore[call-overload]
+    await hodei.submit(3)  # type: ignore[call-overload]
+    await hodei.submit(command="true")  # type: ignore[call-overload]
+    await hodei.run("true", check="yes")  # type: ignore[call-overload]
