@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 from typing_extensions import Self, Unpack
 
 from hodei_core.checks import whole_number
@@ -43,6 +43,11 @@ from hodei_core.states import JobState
 from hodei_core.stats import Stats
 from hodei_core.workers import Worker, WorkerState
 
+if TYPE_CHECKING:
+    import asyncio
+
+_ACCEPTED_A_TURN = 64  # jobs stored before other tasks get their turn
+_SPECS_A_TURN = 500  # jobs checked before other tasks get their turn
 _RUN_MARGIN_SECONDS = 5.0  # beyond the grace, that a cancelled `run` waits for its job's end
 
 
@@ -100,6 +105,7 @@ class Hodei:
         self._reading = Reading(self._host)
         self._tasks: anyio.abc.TaskGroup | None = None
         self._body = anyio.CancelScope()
+        self._accepted = 0
         self._owner: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -155,6 +161,8 @@ class Hodei:
         Raises:
             RuntimeError: not under asyncio; there use `async with`.
         """
+        import asyncio  # a third of the time to import this package, and under trio for nothing
+
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -182,6 +190,8 @@ class Hodei:
             return
         await self._host.stop(Stop.NORMALLY)
         if self._owner is not None:
+            import asyncio
+
             await asyncio.wait([self._owner])
         if self._host.failure is not None:
             raise self._host.failure
@@ -231,10 +241,15 @@ class Hodei:
             msg = f"submit_many takes an iterable of jobs, not one {type(jobs).__name__}"
             raise TypeError(msg)
         self._host.check_open()
-        specs = tuple(_spec(job, {}) for job in jobs)
+        specs: list[JobSpec] = []
+        for job in jobs:
+            specs.append(_spec(job, {}))
+            if not len(specs) % _SPECS_A_TURN:
+                await anyio.lowlevel.checkpoint()
+        self._host.check_open()
         if not specs:
             return []
-        return [JobHandle(self, job.id) for job in await self._accept(specs)]
+        return [JobHandle(self, job.id) for job in await self._accept(tuple(specs))]
 
     @overload
     async def run(self, spec: JobSpec, /, *, check: bool = False) -> JobResult: ...
@@ -270,6 +285,11 @@ class Hodei:
     async def _accept(
         self, specs: tuple[JobSpec, ...], *, retried_from: JobId | None = None
     ) -> tuple[Job, ...]:
+        self._accepted += len(specs)
+        if self._accepted >= _ACCEPTED_A_TURN:
+            self._accepted = 0
+            await anyio.lowlevel.checkpoint()  # a loop over `submit` lets others have their turn
+            self._host.check_open()
         now = self._host.clock.now()
         submissions = tuple(
             Submission(id=self._host.ids.job_id(), spec=spec, at=now, retried_from=retried_from)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import random
-import uuid
 from typing import NewType
 
 JobId = NewType("JobId", str)
@@ -24,17 +24,26 @@ class IdSource:
 
     def job_id(self) -> JobId:
         """Return a new id for a job."""
-        return JobId(str(self._uuid()))
+        digits = self._digits()
+        # As uuid.UUID(hex=digits, version=4) would print it, at a third of the cost.
+        return JobId(
+            f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}"
+            f"-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"
+        )
 
     def worker_id(self, provider: str) -> WorkerId:
         """Return a new id for a worker of the provider of that name."""
-        return WorkerId(f"{provider}-{self._uuid().hex[:12]}")
+        return WorkerId(f"{provider}-{self._digits()[:12]}")
 
     def host_id(self) -> HostId:
         """Return a new id for one opening of a host."""
-        return HostId(self._uuid().hex)
+        return HostId(self._digits())
 
-    def _uuid(self) -> uuid.UUID:
+    def _digits(self) -> str:
+        """Return 128 random bits as 32 hexadecimal digits."""
         if self._random is None:
-            return uuid.uuid4()
-        return uuid.UUID(int=self._random.getrandbits(128), version=4)
+            return os.urandom(16).hex()
+        return f"{self._random.getrandbits(128):032x}"
+
+
+_VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}

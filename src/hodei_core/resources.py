@@ -70,7 +70,7 @@ def parse_bytes(text: str) -> int:
     return int(number) * unit if number.isdigit() else round(float(number) * unit)
 
 
-@attrs.frozen(order=False)
+@attrs.frozen(order=False, cache_hash=True)
 class Resources:
     """CPUs and memory: of a job what it needs, of a worker what it has.
 

@@ -38,7 +38,7 @@ class WorkerState(NamedEnum):
     """It is gone without plan."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, cache_hash=True)
 class Offer:
     """What a worker has, or what every worker of a provider will have; hashable."""
 

@@ -232,9 +232,6 @@ async def test_ten_tenths_of_a_second_reach_a_deadline_of_one_second() -> None:
         assert bench.called == ["one"]
 
 
-@pytest.mark.xfail(
-    reason="0.1 + 0.2 is later than 0.3: Deadlines.at does not round as FakeClock does"
-)
 @pytest.mark.parametrize("spans", [(0.1, 0.2), (2.65, 235.86), (1.1, 2.2)], ids=str)
 async def test_a_deadline_that_was_set_later_is_met_after_its_span(
     spans: tuple[float, float],

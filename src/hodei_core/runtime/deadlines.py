@@ -10,6 +10,7 @@ import anyio
 
 from hodei_core.clock import Clock
 
+_ROUNDING = 1e-9  # seconds: sums of floats that should be equal differ by less
 _SLACK = 64  # cancelled entries that may lie about before the heap is rebuilt
 
 
@@ -69,7 +70,8 @@ class Deadlines:
         """Call what is due, for ever."""
         while True:
             now = self._clock.monotonic()
-            while self._heap and (self._heap[0].call is None or self._heap[0].at <= now):
+            due = now + _ROUNDING
+            while self._heap and (self._heap[0].call is None or self._heap[0].at <= due):
                 deadline = heapq.heappop(self._heap)
                 call, deadline.call = deadline.call, None
                 if call is None:

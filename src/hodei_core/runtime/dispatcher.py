@@ -73,6 +73,7 @@ class Dispatcher:
         self._waiters = waiters
         self._explain = explain
         self._wake_up = anyio.Event()
+        self._woken = False
         self._stepped = anyio.Event()
         self._cancels: dict[JobId, str | None] = {}
         self._ticking = False
@@ -104,7 +105,9 @@ class Dispatcher:
 
     def wake(self) -> None:
         """Have it take a step."""
-        self._wake_up.set()
+        if not self._woken:
+            self._woken = True
+            self._wake_up.set()
 
     def accepted(self, jobs: Iterable[Job]) -> None:
         """Take note of jobs that were stored as PENDING."""
@@ -177,6 +180,7 @@ class Dispatcher:
         while True:
             await self._wake_up.wait()
             self._wake_up = anyio.Event()
+            self._woken = False
             await self._step()
             self.tell_watchers()
 
@@ -258,7 +262,7 @@ class Dispatcher:
         """Let everybody go who was there for a job that is final."""
         self._waiting.discard(job.id)
         self._logs.close(job.id)
-        self._waiters.wake(job.id)
+        self._waiters.wake(job)
 
     def _end_unstarted(self, job: Job) -> None:
         """Follow the end of a job that was PENDING."""
@@ -305,16 +309,21 @@ class Dispatcher:
         """End what a memory store still holds as PENDING; return how many that were."""
         count = 0
         pending = JobFilter(states=frozenset({JobState.PENDING}))
-        while jobs := await self._store.jobs.select(pending, limit=_CLOSE_BATCH):
-            plan = Plan()
-            for job in jobs:
-                self._assigner.discard(job)
-                final = job.finished(JobState.CANCELLED, Reason.INTERRUPTED, at=self._clock.now())
-                plan.add(Advance(final, job.version), partial(self._settle_end_of_wait, final))
-            plan.settle(await self._apply(plan.changes))
+        # All at once: each further look would scan what the ones before it have ended.
+        while jobs := await self._store.jobs.select(pending, limit=None):
+            for start in range(0, len(jobs), _CLOSE_BATCH):
+                await self._end_batch(jobs[start : start + _CLOSE_BATCH])
+                await anyio.lowlevel.checkpoint()
             count += len(jobs)
-            await anyio.lowlevel.checkpoint()
         return count
+
+    async def _end_batch(self, jobs: list[Job]) -> None:
+        plan = Plan()
+        for job in jobs:
+            self._assigner.discard(job)
+            final = job.finished(JobState.CANCELLED, Reason.INTERRUPTED, at=self._clock.now())
+            plan.add(Advance(final, job.version), partial(self._settle_end_of_wait, final))
+        plan.settle(await self._apply(plan.changes))
 
     # What its runs and slots ask of it
 

@@ -42,12 +42,15 @@ class Reading(LogReader):
         Raises:
             JobNotFoundError: it is unknown.
         """
+        return self.shown(await self._stored(job_id))
+
+    async def _stored(self, job_id: JobId) -> Job:
         self._host.check_readable()
         job = await self._store.jobs.get(job_id)
         if job is None:
             msg = f"no job {job_id!r}"
             raise JobNotFoundError(msg, job_id=job_id)
-        return self.shown(job)
+        return job
 
     def shown(self, job: Job) -> Job:
         """Return a stored job with what it waits for according to this host."""
@@ -69,13 +72,15 @@ class Reading(LogReader):
         """
         while True:
             with self._host.waiters.of(job_id) as final:
-                job = await self.job(job_id)
+                job = await self._stored(job_id)
                 if job.state.is_final:
                     return job
                 if self._host.closed:
                     msg = f"this Hodei closed while job {job_id} was {job.state.name}"
                     raise HodeiClosedError(msg)
                 await final.wait()
+                if final.job is not None:
+                    return final.job
 
     async def result(self, job: Job) -> JobResult:
         """Return the result of a final job, with the last of its output."""

@@ -120,7 +120,8 @@ class Reporter:
 
         A start that no commit had recorded yet is told first.
         """
-        if stored.state is JobState.ASSIGNED:
+        heard = self._bus or logger.isEnabledFor(logging.INFO)
+        if heard and stored.state is JobState.ASSIGNED:
             closed = next((a for a in ended.attempts if a.number == stored.attempt.number), None)
             if closed is not None and closed.started_at is not None:
                 self.started(stored.started(closed.started_at))

@@ -92,8 +92,8 @@ class Slot:
                 while not self._scope.cancel_called:
                     begun = False
                     while self._given is None:
-                        await self._gift.wait()
                         self._gift = anyio.Event()
+                        await self._gift.wait()
                     begun = True
                     await self._finish(await self._execute(self._given))
             if self._scope.cancelled_caught and self._given is not None:

@@ -2,45 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 import anyio
+from typing_extensions import Self
 
 from hodei_core.ids import JobId
+from hodei_core.jobs import Job
 
 
 class Waiters:
     """Wakes everybody who waits for a job when it is final, and everybody when told to."""
 
     def __init__(self) -> None:
-        self._events: dict[JobId, anyio.Event] = {}
-        self._counts: dict[JobId, int] = {}
+        self._waiting: dict[JobId, list[Waiter]] = {}
 
-    @contextmanager
-    def of(self, job_id: JobId) -> Iterator[anyio.Event]:
-        """Give the event that is set when the job is final, or everybody is woken."""
-        event = self._events.get(job_id)
-        if event is None:
-            event = self._events[job_id] = anyio.Event()
-            self._counts[job_id] = 0
-        self._counts[job_id] += 1
-        try:
-            yield event
-        finally:
-            if self._events.get(job_id) is event:
-                self._counts[job_id] -= 1
-                if not self._counts[job_id]:
-                    del self._events[job_id], self._counts[job_id]
+    def of(self, job_id: JobId) -> Waiter:
+        """Return one more who waits for a job: enter it before the job is read."""
+        return Waiter(self._waiting, job_id)
 
-    def wake(self, job_id: JobId) -> None:
-        """Wake those who wait for this job."""
-        event = self._events.pop(job_id, None)
-        if event is not None:
-            del self._counts[job_id]
-            event.set()
+    def wake(self, job: Job) -> None:
+        """Wake those who wait for this job, which is final."""
+        for waiter in self._waiting.pop(job.id, ()):
+            waiter.wake(job)
 
     def wake_all(self) -> None:
         """Wake everybody: nothing more will come."""
-        for job_id in list(self._events):
-            self.wake(job_id)
+        waiting = list(self._waiting.values())
+        self._waiting.clear()
+        for waiters in waiting:
+            for waiter in waiters:
+                waiter.wake(None)
+
+
+class Waiter:
+    """One who waits for a job, as long as its `with` block lasts."""
+
+    __slots__ = ("_event", "_job_id", "_waiting", "_woken", "job")
+
+    def __init__(self, waiting: dict[JobId, list[Waiter]], job_id: JobId) -> None:
+        self._waiting = waiting
+        self._job_id = job_id
+        self._event: anyio.Event | None = None
+        self._woken = False
+        self.job: Job | None = None
+        """The job, once it is final."""
+
+    def __enter__(self) -> Self:
+        self._waiting.setdefault(self._job_id, []).append(self)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._woken:
+            return
+        waiters = self._waiting[self._job_id]
+        waiters.remove(self)
+        if not waiters:
+            del self._waiting[self._job_id]
+
+    async def wait(self) -> None:
+        """Return when the job is final, or everybody is woken."""
+        if not self._woken:
+            self._event = anyio.Event()
+            await self._event.wait()
+
+    def wake(self, job: Job | None) -> None:
+        """Let it go on."""
+        self._woken = True
+        self.job = job
+        if self._event is not None:
+            self._event.set()

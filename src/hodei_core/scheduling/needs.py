@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import attrs
 
@@ -26,10 +27,12 @@ class Needs:
 
     @classmethod
     def of(cls, spec: JobSpec) -> Needs:
-        """Return the needs of a job."""
-        return cls(
-            resources=spec.resources,
-            image=spec.image,
-            requires=spec.requires,
-            provider=spec.provider,
-        )
+        """Return the needs of a job: of jobs that need the same, as a rule the same object."""
+        return _interned(spec.resources, spec.image, spec.requires, spec.provider)
+
+
+@lru_cache(maxsize=4_096)
+def _interned(
+    resources: Resources, image: str | None, requires: Mapping[str, str], provider: str | None
+) -> Needs:
+    return Needs(resources=resources, image=image, requires=requires, provider=provider)

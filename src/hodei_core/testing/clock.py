@@ -41,7 +41,10 @@ class FakeClock(Clock):
 
     @override
     async def sleep(self, seconds: float) -> None:
-        until = round(self._elapsed + seconds, _DIGITS)
+        if seconds <= 0:
+            return
+        # A nanosecond at least: who sleeps for less than time is counted in must not spin.
+        until = round(self._elapsed + max(seconds, 10**-_DIGITS), _DIGITS)
         while self._elapsed < until:
             await self._moved.wait()
 

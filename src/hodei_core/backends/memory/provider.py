@@ -17,8 +17,8 @@ from hodei_core.ids import WorkerId
 from hodei_core.logs import LogSource
 from hodei_core.ports import (
     AttemptOutput,
+    NotStartedError,
     ProviderHost,
-    WorkerLostError,
     WorkerProvider,
     WorkerSession,
 )
@@ -112,7 +112,7 @@ class MemorySession(WorkerSession):
     async def execute(self, execution: Execution, output: AttemptOutput) -> Exit:
         if self._end.is_set():
             msg = "the worker has ended"
-            raise WorkerLostError(msg)
+            raise NotStartedError(msg)
         written = _HandlerOutput(output)
         output.started()
         try:

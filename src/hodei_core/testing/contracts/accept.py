@@ -240,5 +240,3 @@ class AcceptContract(StoreSuite):
             assert (await driver.accept(submission("c"), max_pending=2)).new == (True,)
             counts = await driver.store.jobs.counts()
             assert counts[JobState.PENDING] == 2
-
-

@@ -304,9 +304,7 @@ class _Model:
         elif kind == "assign" and any(map(_eligible, pending)):
             job = await driver.assign(chance.choice([job for job in pending if _eligible(job)]))
         elif kind == "back" and taken:
-            job = await driver.give_back(
-                chance.choice(taken), due=self._now + chance.randrange(4)
-            )
+            job = await driver.give_back(chance.choice(taken), due=self._now + chance.randrange(4))
         elif kind == "end" and pending:
             job = await driver.cancel(chance.choice(pending), seconds=self._now)
         else:
@@ -319,9 +317,7 @@ class _Model:
         expected = [
             job.due()
             for job in self._jobs.values()
-            if job.state is JobState.PENDING
-            and not _eligible(job)
-            and job.due_at <= at(self._now)
+            if job.state is JobState.PENDING and not _eligible(job) and job.due_at <= at(self._now)
         ]
         assert came == ids(sorted(expected, key=_place))
         self._jobs.update({job.id: job for job in expected})

@@ -115,9 +115,7 @@ class RepositoryContract(StoreSuite):
         async with self.opened() as driver:
             for name, label in (("a", "x"), ("b", "y"), ("c", "x")):
                 await driver.add(name, name=label)
-            jobs = await driver.store.jobs.select(
-                JobFilter(name="x"), limit=None, after=JobId("b")
-            )
+            jobs = await driver.store.jobs.select(JobFilter(name="x"), limit=None, after=JobId("b"))
             assert ids(jobs) == ["a"]
 
     async def test_a_page_after_an_unknown_job_is_refused(self) -> None:
@@ -215,7 +213,7 @@ async def assert_not_found(driver: StoreDriver, job_id: str) -> None:
     try:
         await driver.store.jobs.select(JobFilter(), limit=5, after=JobId(job_id))
     except JobNotFoundError as error:
-        assert error.job_id == job_id
+        assert error.job_id == job_id  # noqa: PT017 - no test runner is imported here
     else:
         msg = f"a page after {job_id!r} was given"
         raise AssertionError(msg)
