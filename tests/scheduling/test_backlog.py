@@ -1,0 +1,327 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from hodei_core.jobs import Job
+from hodei_core.scheduling import backlog as backlog_module
+from hodei_core.scheduling.backlog import WINDOW, Backlog, NeedsClass
+from hodei_core.scheduling.decisions import Wait
+from hodei_core.scheduling.needs import Needs
+from hodei_core.states import WaitingFor
+from hodei_core.workers import Offer
+from tests.scheduling.helpers import job, offer
+
+WAIT = Wait(WaitingFor.CAPACITY, ("full",))
+HERE, THERE = offer("here"), offer("there")
+KINDS = (None, "a", "b")
+
+
+def kind_of(kind: str | None) -> Needs:
+    return Needs.of(job(0, kind=kind).spec)
+
+
+def taken(backlog: Backlog) -> list[int]:
+    """Take all that is considered; return the numbers in order."""
+    numbers = []
+    while (of := backlog.head()) is not None:
+        numbers.append(backlog.take(of).seq)
+    return numbers
+
+
+def head(backlog: Backlog) -> NeedsClass:
+    of = backlog.head()
+    assert of is not None
+    return of
+
+
+def filled(*jobs: Job) -> Backlog:
+    backlog = Backlog()
+    for each in jobs:
+        backlog.add(each)
+    return backlog
+
+
+class BacklogMachine(RuleBasedStateMachine):
+    """The backlog, refilled from a store as a dispatcher does, against a sorted list."""
+
+    window = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(backlog_module, "WINDOW", self.window)
+        self.backlog = Backlog()
+        self.stored: dict[int, Job] = {}
+        self.taken: dict[int, Job] = {}
+        self.parked: dict[Needs, set[Offer]] = {}
+        self.seq = 0
+
+    def teardown(self) -> None:
+        self.patch.undo()
+
+    def peek(self, needs: Needs) -> list[Job]:
+        jobs = [each for each in self.stored.values() if Needs.of(each.spec) == needs]
+        return sorted(jobs, key=place)[: self.window]
+
+    def refill(self) -> None:
+        for needs in self.backlog.starving():
+            self.backlog.refill(needs, self.peek(needs))
+
+    def forget_parks_of_empty_classes(self) -> None:
+        live = {Needs.of(each.spec) for each in self.stored.values()}
+        self.parked = {needs: offers for needs, offers in self.parked.items() if needs in live}
+
+    def expected(self) -> Job | None:
+        jobs = [each for each in self.stored.values() if Needs.of(each.spec) not in self.parked]
+        return min(jobs, key=place, default=None)
+
+    @rule(kind=st.sampled_from(KINDS), priority=st.integers(0, 2), count=st.integers(1, 6))
+    def submit(self, kind: str | None, priority: int, count: int) -> None:
+        for _ in range(count):
+            self.seq += 1
+            new = job(self.seq, priority=priority, kind=kind)
+            self.stored[new.seq] = new
+            self.backlog.add(new)
+
+    @precondition(lambda self: self.stored)
+    @rule(data=st.data())
+    def add_again(self, data: st.DataObject) -> None:
+        self.backlog.add(self.stored[data.draw(st.sampled_from(sorted(self.stored)))])
+
+    @rule()
+    def take(self) -> None:
+        self.refill()
+        of = self.backlog.head()
+        expected = self.expected()
+        if expected is None:
+            assert of is None
+            return
+        assert of is not None
+        assert of.needs == Needs.of(expected.spec)
+        assert self.backlog.take(of).id == expected.id
+        self.taken[expected.seq] = self.stored.pop(expected.seq)
+        self.forget_parks_of_empty_classes()
+
+    @precondition(lambda self: self.taken)
+    @rule(data=st.data())
+    def come_back(self, data: st.DataObject) -> None:
+        back = self.taken.pop(data.draw(st.sampled_from(sorted(self.taken))))
+        self.stored[back.seq] = back
+        self.backlog.add(back)
+
+    @precondition(lambda self: self.stored)
+    @rule(data=st.data())
+    def discard(self, data: st.DataObject) -> None:
+        gone = self.stored.pop(data.draw(st.sampled_from(sorted(self.stored))))
+        self.backlog.discard(gone)
+        self.backlog.discard(gone)
+        self.forget_parks_of_empty_classes()
+
+    @rule(offers=st.sets(st.sampled_from([HERE, THERE])))
+    def park(self, offers: set[Offer]) -> None:
+        self.refill()
+        of = self.backlog.head()
+        if of is not None:
+            self.backlog.park(of, WAIT, offers)
+            self.parked[of.needs] = offers
+
+    @rule(freed=st.sampled_from([HERE, THERE]))
+    def wake(self, freed: Offer) -> None:
+        self.backlog.wake(freed)
+        self.parked = {n: offers for n, offers in self.parked.items() if freed not in offers}
+
+    @rule()
+    def wake_all(self) -> None:
+        self.backlog.wake_all()
+        self.parked.clear()
+
+    @invariant()
+    def the_head_is_the_first_of_all_that_is_considered(self) -> None:
+        of = self.backlog.head()
+        expected = self.expected()
+        if of is not None:
+            assert expected is not None
+            assert of.window[0].id == expected.id
+        elif expected is not None:
+            assert self.backlog.starving()
+
+    @invariant()
+    def what_is_known_of_each_class_is_true(self) -> None:
+        assert bool(self.backlog) == bool(self.stored)
+        for kind in KINDS:
+            needs = kind_of(kind)
+            why = self.backlog.parked(needs)
+            if any(Needs.of(each.spec) == needs for each in self.stored.values()):
+                assert (why is WAIT) == (needs in self.parked)
+            else:
+                assert why is None
+
+    @invariant()
+    def the_view_is_bounded(self) -> None:
+        for of in self.backlog._classes.values():
+            assert len(of.window) <= self.window
+            assert [place(each) for each in of.window] == sorted({place(e) for e in of.window})
+
+
+def place(each: Job) -> tuple[int, int]:
+    return (-each.spec.priority, each.seq)
+
+
+TestBacklogMachine: Any = BacklogMachine.TestCase
+TestBacklogMachine.settings = settings(
+    derandomize=True, deadline=None, max_examples=60, stateful_step_count=40
+)
+
+
+def test_higher_priorities_go_first_then_earlier_submissions_across_classes() -> None:
+    backlog = filled(
+        job(1), job(2, kind="a"), job(3, priority=5), job(4, priority=5, kind="a"), job(5)
+    )
+    assert taken(backlog) == [3, 4, 1, 2, 5]
+    assert not backlog
+
+
+def test_a_parked_class_holds_nobody_up() -> None:
+    backlog = filled(*[job(seq, priority=9, kind="stuck") for seq in range(1, 200)], job(200))
+    backlog.park(head(backlog), WAIT, (HERE,))
+    assert taken(backlog) == [200]
+    assert backlog
+
+
+def test_a_parked_class_is_considered_again_when_an_offer_that_it_waits_for_has_room() -> None:
+    backlog = filled(job(1, kind="a"), job(2, kind="b"))
+    backlog.park(head(backlog), WAIT, (HERE, THERE))
+    backlog.park(head(backlog), WAIT, (THERE,))
+    backlog.wake(HERE)
+    assert taken(backlog) == [1]
+    backlog.wake(THERE)
+    assert taken(backlog) == [2]
+
+
+def test_a_class_that_waits_for_no_offer_is_considered_again_when_the_fleet_changes() -> None:
+    backlog = filled(job(1))
+    backlog.park(head(backlog), WAIT, ())
+    backlog.wake(HERE)
+    assert backlog.head() is None
+    backlog.wake_all()
+    assert taken(backlog) == [1]
+
+
+def test_why_a_class_is_parked_is_known_while_it_is() -> None:
+    backlog = filled(job(1))
+    assert backlog.parked(kind_of(None)) is None
+    backlog.park(head(backlog), WAIT, (HERE,))
+    assert backlog.parked(kind_of(None)) is WAIT
+    backlog.wake(HERE)
+    assert backlog.parked(kind_of(None)) is None
+    assert backlog.parked(kind_of("unknown")) is None
+
+
+def test_a_job_that_joins_a_parked_class_waits_with_it() -> None:
+    backlog = filled(job(1))
+    backlog.park(head(backlog), WAIT, (HERE,))
+    backlog.add(job(2, priority=9))
+    assert backlog.head() is None
+    backlog.wake(HERE)
+    assert taken(backlog) == [2, 1]
+
+
+def test_no_more_jobs_of_a_class_are_in_view_than_the_window() -> None:
+    backlog = filled(*[job(seq) for seq in range(1, 10 * WINDOW)])
+    assert len(head(backlog).window) == WINDOW
+
+
+def test_a_class_that_ran_out_of_view_starves_and_is_refilled_in_order() -> None:
+    jobs = [job(seq) for seq in range(1, 2 * WINDOW + 11)]
+    backlog = filled(*jobs)
+    order: list[int] = []
+    while backlog:
+        order += taken(backlog)
+        for needs in backlog.starving():
+            backlog.refill(needs, jobs[len(order) : len(order) + WINDOW])
+    assert order == [each.seq for each in jobs]
+
+
+def test_nobody_overtakes_a_class_that_ran_out_of_view() -> None:
+    first = [job(seq, kind="a") for seq in range(1, WINDOW + 2)]
+    backlog = filled(*first, job(WINDOW + 2, kind="b"))
+    assert taken(backlog) == [each.seq for each in first[:WINDOW]]
+    backlog.refill(kind_of("a"), first[WINDOW:])
+    assert taken(backlog) == [WINDOW + 1, WINDOW + 2]
+
+
+def test_a_parked_class_that_ran_out_of_view_holds_nobody_up() -> None:
+    first = [job(seq, kind="a") for seq in range(1, WINDOW + 2)]
+    backlog = filled(*first, job(WINDOW + 2, kind="b"))
+    backlog.park(head(backlog), WAIT, (HERE,))
+    for each in first[:WINDOW]:
+        backlog.discard(each)
+    assert backlog.starving() == [kind_of("a")]
+    assert taken(backlog) == [WINDOW + 2]
+    backlog.refill(kind_of("a"), first[WINDOW:])
+    assert backlog.head() is None
+    backlog.wake(HERE)
+    assert taken(backlog) == [WINDOW + 1]
+
+
+def test_a_refill_leaves_out_what_is_on_its_way_out() -> None:
+    backlog = Backlog()
+    backlog.refill(kind_of(None), [job(1), job(2), job(3)], leave_out=[job(2).id])
+    assert taken(backlog) == [1, 3]
+
+
+def test_a_refill_with_nothing_forgets_the_class() -> None:
+    backlog = Backlog()
+    backlog.refill(kind_of(None), [])
+    assert not backlog
+    assert backlog.starving() == []
+
+
+def test_a_job_that_is_in_view_is_not_taken_twice() -> None:
+    backlog = Backlog()
+    backlog.refill(kind_of(None), [job(1), job(2), job(3)])
+    for seq in (1, 2, 3):
+        backlog.add(job(seq))
+    assert taken(backlog) == [1, 2, 3]
+
+
+def test_a_discarded_job_is_not_taken() -> None:
+    backlog = filled(job(1), job(2), job(3))
+    backlog.discard(job(2))
+    backlog.discard(job(99))
+    backlog.discard(job(1, kind="unknown"))
+    assert taken(backlog) == [1, 3]
+
+
+def test_the_heads_do_not_pile_up_behind_one_that_is_always_overtaken() -> None:
+    backlog = filled(job(1, kind="low"))
+    for seq in range(2, 5_000):
+        backlog.add(job(seq, kind="low", priority=1))
+        assert taken_one(backlog) == seq
+    assert len(backlog._heads) < 200
+    assert taken(backlog) == [1]
+
+
+def taken_one(backlog: Backlog) -> int:
+    return backlog.take(head(backlog)).seq
+
+
+def test_nothing_is_left_of_classes_that_are_gone() -> None:
+    backlog = Backlog()
+    for seq in range(1, 5_000):
+        backlog.add(job(seq, kind=f"kind-{seq}"))
+        of = head(backlog)
+        if seq % 2:
+            backlog.park(of, WAIT, (HERE,))
+            backlog.discard(job(seq, kind=f"kind-{seq}"))
+        else:
+            backlog.take(of)
+    assert not backlog
+    assert backlog._parked_at == {}
+    assert backlog._numbered == {}
+    assert len(backlog._heads) < 200
