@@ -30,7 +30,6 @@ async def test_a_second_hodei_is_refused() -> None:
             assert (await first.run("x", name="me")).stdout == "hello from me\n"
 
 
-@pytest.mark.xfail(reason="Host._release closes a store that Host._serve could not open")
 async def test_a_refused_hodei_does_not_let_the_first_one_s_store_go() -> None:
     with anyio.fail_after(10):
         store = MemoryStore()
@@ -41,7 +40,6 @@ async def test_a_refused_hodei_does_not_let_the_first_one_s_store_go() -> None:
                         pass
 
 
-@pytest.mark.xfail(reason="Fleet.close closes a provider that Fleet.open could not open")
 async def test_a_refused_hodei_does_not_end_the_workers_of_the_first_one_s_provider() -> None:
     with anyio.fail_after(10):
         provider = MemoryProvider(greet)

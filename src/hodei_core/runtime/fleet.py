@@ -194,8 +194,8 @@ class Fleet:
         """
         self._tasks = tasks
         for provider in self._given:
-            self._opened.append(provider)
             await provider.open(host)
+            self._opened.append(provider)
             provided = _Provided(provider)
             self._provided[provided.name] = provided
         self._views = None

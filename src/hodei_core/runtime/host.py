@@ -113,6 +113,7 @@ class Host:
         self._shutdown_timeout = shutdown_timeout
         self._pid = os.getpid()
         self._begun = False
+        self._store_is_ours = False
         self._state = _State.NEW
         self._stop: Stop | None = None
         self._stopping = anyio.Event()
@@ -305,6 +306,7 @@ class Host:
             tasks.start_soon(self._keep, name, loop, name=f"hodei {name}")
         try:
             await self.store.open(self.id)
+            self._store_is_ours = True
             await self.fleet.open(ProviderHost(host_id=self.id, clock=self.clock), tasks)
             await self.dispatcher.load()
         except BaseException as error:
@@ -321,7 +323,8 @@ class Host:
         return None
 
     async def _release(self) -> None:
-        await self.store.close()
+        if self._store_is_ours:
+            await self.store.close()
         self._state = _State.CLOSED
         self._let_everybody_go()
         self._closed.set()
