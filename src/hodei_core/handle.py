@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 
@@ -15,9 +15,7 @@ from hodei_core.jobs import Job
 from hodei_core.logs import LogSource
 from hodei_core.results import JobResult
 from hodei_core.runtime.log_stream import LogStream
-
-if TYPE_CHECKING:
-    from hodei_core.hodei import Hodei
+from hodei_core.runtime.service import Service
 
 
 class JobHandle:
@@ -28,11 +26,11 @@ class JobHandle:
     `ForkedError` if its `Hodei` cannot answer.
     """
 
-    def __init__(self, hodei: Hodei, job_id: JobId) -> None:
+    def __init__(self, service: Service, job_id: JobId) -> None:
         self.id = job_id
         """The job's id."""
 
-        self._hodei = hodei
+        self._service = service
 
     def __repr__(self) -> str:
         return f"JobHandle({self.id!r})"
@@ -40,7 +38,7 @@ class JobHandle:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, JobHandle):
             return NotImplemented
-        return self.id == other.id and self._hodei is other._hodei
+        return self.id == other.id and self._service is other._service
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -50,7 +48,7 @@ class JobHandle:
 
     async def snapshot(self) -> Job:
         """Return the job as it is now; the value does not change."""
-        return await self._hodei.get_job(self.id)
+        return await self._service.reading.job(self.id)
 
     async def wait(self, timeout: float | timedelta | None = None) -> JobResult:
         """Return how the job ended, once it has.
@@ -62,10 +60,10 @@ class JobHandle:
             TimeoutError: it has not ended; nothing happens to it.
         """
         if timeout is None:
-            return await self._hodei._wait(self.id)
+            return await self._service.wait(self.id)
         seconds = to_timedelta(timeout).total_seconds()
         with anyio.move_on_after(seconds):
-            return await self._hodei._wait(self.id)
+            return await self._service.wait(self.id)
         msg = f"job {self.id} has not ended within {seconds:g} s"
         raise TimeoutError(msg)
 
@@ -75,7 +73,7 @@ class JobHandle:
         The request is stored first, so it happens even if this call is cancelled. Idempotent:
         a job that had ended already stays as it was, and its result says so.
         """
-        return await self._hodei._cancel(self.id, reason)
+        return await self._service.cancel(self.id, reason)
 
     def logs(
         self,
@@ -96,7 +94,7 @@ class JobHandle:
         Raises:
             ValueError: `after` and `tail` are both given, or negative.
         """
-        return self._hodei._logs(self.id, after=after, tail=tail, follow=follow, source=source)
+        return self._service.logs(self.id, after=after, tail=tail, follow=follow, source=source)
 
     async def output(
         self, *, source: LogSource | None = LogSource.STDOUT, attempt: int | None = None
@@ -112,11 +110,11 @@ class JobHandle:
             OutputTooLargeError: it is over 8 MiB; read `logs()`.
             OutputLostError: a part of it is no longer stored.
         """
-        return await self._hodei._output(self.id, source, attempt)
+        return await self._service.reading.output(self.id, source, attempt)
 
     async def explain(self) -> Explanation:
         """Return why the job is where it is, worker by worker and provider by provider."""
-        return await self._hodei._explain(self.id)
+        return await self._service.explain(self.id)
 
     async def retry(self) -> JobHandle:
         """Submit the spec of a final job again; the new job takes over its key.
@@ -126,4 +124,4 @@ class JobHandle:
             KeyConflictError: another job that has not ended holds the key.
             QueueFullError: `max_pending` jobs wait already.
         """
-        return await self._hodei._retry(self.id)
+        return JobHandle(self._service, (await self._service.retry(self.id)).id)

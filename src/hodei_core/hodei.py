@@ -15,28 +15,21 @@ from typing_extensions import Self, Unpack
 
 from hodei_core.checks import whole_number
 from hodei_core.clock import Clock, SystemClock, to_timedelta
-from hodei_core.errors import JobNotFinalError
 from hodei_core.events import Event
-from hodei_core.explanations import Explanation
 from hodei_core.handle import JobHandle
 from hodei_core.ids import JobId
 from hodei_core.jobs import Job
-from hodei_core.logs import LogSource
 from hodei_core.ports import (
-    Accept,
-    CancelRequest,
     JobFilter,
     Prune,
-    RequestCancel,
     Store,
-    Submission,
     WorkerProvider,
 )
 from hodei_core.results import JobResult
 from hodei_core.runtime.event_bus import EventStream
-from hodei_core.runtime.host import Host, Stop
-from hodei_core.runtime.log_stream import LogStream
-from hodei_core.runtime.reading import Reading
+from hodei_core.runtime.host import Host
+from hodei_core.runtime.service import Service
+from hodei_core.runtime.shutdown import Stop
 from hodei_core.scheduling.scheduler import Scheduler, SmartScheduler
 from hodei_core.specs import Command, JobFields, JobSpec
 from hodei_core.states import JobState
@@ -46,7 +39,6 @@ from hodei_core.workers import Worker, WorkerState
 if TYPE_CHECKING:
     import asyncio
 
-_ACCEPTED_A_TURN = 64  # jobs stored before other tasks get their turn
 _SPECS_A_TURN = 500  # jobs checked before other tasks get their turn
 _RUN_MARGIN_SECONDS = 5.0  # beyond the grace, that a cancelled `run` waits for its job's end
 
@@ -92,7 +84,6 @@ class Hodei:
     ) -> None:
         if max_pending is not None:
             whole_number("max_pending", max_pending, least=1)
-        self._max_pending = max_pending
         self._host = Host(
             store=_resolve_store(store),
             providers=_resolve_providers(providers),
@@ -100,12 +91,11 @@ class Hodei:
             clock=clock or SystemClock(),
             shutdown_timeout=_span("shutdown_timeout", shutdown_timeout),
             stuck_after=_span("stuck_after", stuck_after),
-            explain=self._explain_text,
+            explain=self._explain,
         )
-        self._reading = Reading(self._host)
+        self._service = Service(self._host, max_pending=max_pending)
         self._tasks: anyio.abc.TaskGroup | None = None
         self._body = anyio.CancelScope()
-        self._accepted = 0
         self._owner: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -207,6 +197,10 @@ class Hodei:
         finally:
             opened.set()
 
+    async def _explain(self, job: Job) -> str:
+        """Return why a job is where it is, for those whom nobody asked."""
+        return await self._service.explain_text(job)
+
     # Submitting
 
     @overload
@@ -228,8 +222,8 @@ class Hodei:
             TypeError: there is no such field; or fields beside a `JobSpec`.
         """
         self._host.check_open()
-        (job,) = await self._accept((_spec(command, fields),))
-        return JobHandle(self, job.id)
+        (job,) = await self._service.accept((_spec(command, fields),))
+        return JobHandle(self._service, job.id)
 
     async def submit_many(self, jobs: Iterable[JobSpec | Command]) -> list[JobHandle]:
         """Store many jobs in one transaction, all or none; return their handles in order.
@@ -246,10 +240,9 @@ class Hodei:
             specs.append(_spec(job, {}))
             if not len(specs) % _SPECS_A_TURN:
                 await anyio.lowlevel.checkpoint()
-        self._host.check_open()
         if not specs:
             return []
-        return [JobHandle(self, job.id) for job in await self._accept(tuple(specs))]
+        return [JobHandle(self._service, job.id) for job in await self._service.accept(specs)]
 
     @overload
     async def run(self, spec: JobSpec, /, *, check: bool = False) -> JobResult: ...
@@ -272,36 +265,21 @@ class Hodei:
         """
         self._host.check_open()
         spec = _spec(command, fields)
-        (job,) = await self._accept((spec,))
+        (job,) = await self._service.accept((spec,))
         try:
-            result = await self._wait(job.id)
+            result = await self._service.wait(job.id)
         except BaseException:
             longest = spec.grace.total_seconds() + _RUN_MARGIN_SECONDS
             with anyio.move_on_after(longest, shield=True):
-                await self._cancel(job.id, "the call of run() was cancelled")
+                await self._service.cancel(job.id, "the call of run() was cancelled")
             raise
         return result.check() if check else result
-
-    async def _accept(
-        self, specs: tuple[JobSpec, ...], *, retried_from: JobId | None = None
-    ) -> tuple[Job, ...]:
-        self._accepted += len(specs)
-        if self._accepted >= _ACCEPTED_A_TURN:
-            self._accepted = 0
-            await anyio.lowlevel.checkpoint()  # a loop over `submit` lets others have their turn
-            self._host.check_open()
-        now = self._host.clock.now()
-        submissions = tuple(
-            Submission(id=self._host.ids.job_id(), spec=spec, at=now, retried_from=retried_from)
-            for spec in specs
-        )
-        return await self._host.accept(Accept(submissions, max_pending=self._max_pending))
 
     # Reading
 
     def handle(self, job_id: str) -> JobHandle:
         """Return the handle of a job by its id; a wrong id shows at its first use."""
-        return JobHandle(self, JobId(job_id))
+        return JobHandle(self._service, JobId(job_id))
 
     async def get_job(self, job_id: str) -> Job:
         """Return a job as it is now.
@@ -309,7 +287,7 @@ class Hodei:
         Raises:
             JobNotFoundError: it is unknown, or was pruned.
         """
-        return await self._reading.job(JobId(job_id))
+        return await self._service.reading.job(JobId(job_id))
 
     async def list_jobs(
         self,
@@ -339,7 +317,7 @@ class Hodei:
             limit=limit,
             after=None if after is None else JobId(after),
         )
-        return [self._reading.shown(job) for job in jobs]
+        return [self._service.reading.shown(job) for job in jobs]
 
     async def list_workers(self) -> list[Worker]:
         """Return the workers that are alive, oldest first."""
@@ -387,35 +365,18 @@ class Hodei:
         The requests are stored in one transaction. Returns when each is final: how many
         ended CANCELLED.
         """
-        self._host.check_readable()
-        jobs = await self._host.store.jobs.select(_filter(states, labels, name), limit=None)
-        ids = tuple(job.id for job in jobs if not job.state.is_final)
-        await self._request_cancel(ids, reason)
-        ended = [await self._reading.wait(job_id) for job_id in ids]
-        return sum(job.state is JobState.CANCELLED for job in ended)
+        return await self._service.cancel_matching(_filter(states, labels, name), reason)
 
     async def join(self) -> None:
         """Return when no job of this store is pending or running."""
-
-        async def nothing_left() -> bool:
-            self._host.check_readable()
-            return await self._host.nothing_left()
-
-        await self._host.dispatcher.until(nothing_left)
+        await self._service.join()
 
     async def drain(self) -> None:
         """Assign no more jobs, until `resume`; return when nothing of this host runs.
 
         Being cancelled leaves the host draining.
         """
-        self._host.check_readable()
-        self._host.dispatcher.draining = True
-
-        async def nothing_runs() -> bool:
-            self._host.check_readable()
-            return not self._host.dispatcher.running
-
-        await self._host.dispatcher.until(nothing_runs)
+        await self._service.drain()
 
     async def resume(self) -> None:
         """Assign jobs again after `drain`."""
@@ -430,52 +391,7 @@ class Hodei:
         self._host.check_readable()
         span = _span("older_than", older_than)
         assert span is not None  # noqa: S101 - only None gives None
-        return await self._host.prune(Prune(self._host.clock.now() - span))
-
-    # What handles do
-
-    async def _wait(self, job_id: JobId) -> JobResult:
-        return await self._reading.result(await self._reading.wait(job_id))
-
-    async def _cancel(self, job_id: JobId, reason: str | None) -> JobResult:
-        await self._reading.job(job_id)
-        await self._request_cancel((job_id,), reason)
-        return await self._wait(job_id)
-
-    async def _request_cancel(self, ids: tuple[JobId, ...], reason: str | None) -> None:
-        request = CancelRequest(at=self._host.clock.now(), reason=reason)
-        await self._host.request_cancel(RequestCancel(ids, request))
-
-    def _logs(
-        self,
-        job_id: JobId,
-        *,
-        after: int,
-        tail: int | None,
-        follow: bool,
-        source: LogSource | None,
-    ) -> LogStream:
-        return LogStream(
-            self._reading, job_id, after=after, tail=tail, follow=follow, source=source
-        )
-
-    async def _output(self, job_id: JobId, source: LogSource | None, attempt: int | None) -> bytes:
-        return await self._reading.output(job_id, source, attempt)
-
-    async def _explain(self, job_id: JobId) -> Explanation:
-        return await self._reading.explain(await self._reading.job(job_id))
-
-    async def _explain_text(self, job: Job) -> str:
-        return str(await self._reading.explain(job))
-
-    async def _retry(self, job_id: JobId) -> JobHandle:
-        self._host.check_open()
-        job = await self._reading.job(job_id)
-        if not job.state.is_final:
-            msg = f"job {job_id} is {job.state.name}: only a job that has ended can be retried"
-            raise JobNotFinalError(msg, job_id=job_id)
-        (new,) = await self._accept((job.spec,), retried_from=job_id)
-        return JobHandle(self, new.id)
+        return await self._service.prune(Prune(self._host.clock.now() - span))
 
 
 def _resolve_store(store: Store | str | os.PathLike[str] | None) -> Store:

@@ -10,7 +10,6 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
-from functools import partial
 
 import anyio
 import anyio.lowlevel
@@ -20,7 +19,7 @@ from hodei_core.endings import Ending
 from hodei_core.errors import HodeiError
 from hodei_core.ids import JobId
 from hodei_core.jobs import Job
-from hodei_core.ports import Advance, Change, JobFilter, Needs, Outcome, Store
+from hodei_core.ports import Change, JobFilter, Needs, Outcome, Store
 from hodei_core.runtime.assigner import Assigner
 from hodei_core.runtime.deadlines import Deadlines
 from hodei_core.runtime.fleet import Fleet
@@ -31,11 +30,12 @@ from hodei_core.runtime.recorder import Recorder
 from hodei_core.runtime.reporter import Reporter
 from hodei_core.runtime.run import Run
 from hodei_core.runtime.slot import Slot
+from hodei_core.runtime.unstarted import Unstarted
 from hodei_core.runtime.waiters import Waiters
 from hodei_core.runtime.waiting import Waiting
 from hodei_core.scheduling.decisions import Wait
 from hodei_core.scheduling.scheduler import Scheduler
-from hodei_core.states import JobState, Reason
+from hodei_core.states import JobState
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +91,12 @@ class Dispatcher:
             fleet=fleet,
             clock=clock,
             assigned=self._begin,
+            ended=self._end_unstarted,
+        )
+        self._unstarted = Unstarted(
+            jobs=store.jobs,
+            clock=clock,
+            discard=self._assigner.discard,
             ended=self._end_unstarted,
         )
         self._waiting = Waiting(
@@ -275,35 +281,14 @@ class Dispatcher:
     async def _plan_requests(self, plan: Plan) -> None:
         """Plan the end of jobs that wait and were cancelled, or have waited too long."""
         for job_id in self._waiting.take_expired():
-            await self._plan_end_of_wait(plan, job_id, JobState.FAILED, Reason.PENDING_TIMEOUT)
+            await self._unstarted.plan_expiry(plan, job_id)
         cancels, self._cancels = self._cancels, {}
         for job_id, why in cancels.items():
             run = self._recorder.runs.get(job_id)
             if run is not None:
                 run.cancel(why)
             else:
-                await self._plan_end_of_wait(
-                    plan, job_id, JobState.CANCELLED, Reason.CANCELLED, why
-                )
-
-    async def _plan_end_of_wait(
-        self,
-        plan: Plan,
-        job_id: JobId,
-        state: JobState,
-        reason: Reason,
-        message: str | None = None,
-    ) -> None:
-        job = await self._store.jobs.get(job_id)
-        if job is None or job.state is not JobState.PENDING:
-            return
-        self._assigner.discard(job)
-        final = job.finished(state, reason, at=self._clock.now(), message=message)
-        plan.add(Advance(final, job.version), partial(self._settle_end_of_wait, final))
-
-    def _settle_end_of_wait(self, final: Job, outcome: Outcome) -> None:
-        if outcome.applied:
-            self._end_unstarted(final)
+                await self._unstarted.plan_cancel(plan, job_id, why)
 
     async def end_pending(self) -> int:
         """End what a memory store still holds as PENDING; return how many that were."""
@@ -312,18 +297,13 @@ class Dispatcher:
         # All at once: each further look would scan what the ones before it have ended.
         while jobs := await self._store.jobs.select(pending, limit=None):
             for start in range(0, len(jobs), _CLOSE_BATCH):
-                await self._end_batch(jobs[start : start + _CLOSE_BATCH])
+                plan = Plan()
+                for job in jobs[start : start + _CLOSE_BATCH]:
+                    self._unstarted.plan_interruption(plan, job)
+                plan.settle(await self._apply(plan.changes))
                 await anyio.lowlevel.checkpoint()
             count += len(jobs)
         return count
-
-    async def _end_batch(self, jobs: list[Job]) -> None:
-        plan = Plan()
-        for job in jobs:
-            self._assigner.discard(job)
-            final = job.finished(JobState.CANCELLED, Reason.INTERRUPTED, at=self._clock.now())
-            plan.add(Advance(final, job.version), partial(self._settle_end_of_wait, final))
-        plan.settle(await self._apply(plan.changes))
 
     # What its runs and slots ask of it
 

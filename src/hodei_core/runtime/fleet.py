@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime, timedelta
-from typing import Literal, Protocol
+from datetime import timedelta
+from typing import Protocol
 
 import anyio
 import anyio.abc
@@ -33,6 +33,7 @@ from hodei_core.ports import (
 from hodei_core.retry import Backoff
 from hodei_core.runtime.deadlines import Deadlines
 from hodei_core.runtime.event_bus import EventBus
+from hodei_core.runtime.provided import Provided
 from hodei_core.runtime.slot import Slot, SlotHost
 from hodei_core.scheduling.index import Candidate, WorkerIndex
 from hodei_core.scheduling.needs import Needs
@@ -59,58 +60,6 @@ class FleetHost(SlotHost, Protocol):
         """Await `run` to its end, even if the event loop itself cancels it."""
 
 
-class _Provided:
-    """One provider and what is known of it."""
-
-    def __init__(self, provider: WorkerProvider) -> None:
-        self.provider = provider
-        self.offer: Offer = provider.offer
-        self.sessions: dict[WorkerId, WorkerSession] = {}
-        self.arriving = 0
-        self.failures = 0
-        self.never: str | None = None
-        self.last_error: str | None = None
-        self.retry_at: datetime | None = None
-        self.startup: timedelta | None = None
-
-    @property
-    def name(self) -> str:
-        return self.offer.provider
-
-    @property
-    def room(self) -> int:
-        return self.provider.max_workers - len(self.sessions) - self.arriving
-
-    def view(self) -> ProviderView:
-        obstacle = None
-        if self.retry_at is not None:
-            obstacle = f"it failed to make a worker ({self.last_error}) and is asked again soon"
-        return ProviderView(
-            name=self.name,
-            offer=self.offer,
-            room=self.room,
-            arriving=self.arriving,
-            obstacle=obstacle,
-            never=self.never,
-        )
-
-    def stats(self) -> ProviderStats:
-        workers = dict.fromkeys(WorkerState, 0)
-        workers[WorkerState.PROVISIONING] = self.arriving
-        workers[WorkerState.READY] = len(self.sessions)
-        breaker: Literal["closed", "open"] = "closed" if self.retry_at is None else "open"
-        return ProviderStats(
-            workers=workers,
-            wanted=self.provider.max_workers,
-            max_workers=self.provider.max_workers,
-            breaker=breaker,
-            retry_at=self.retry_at,
-            startup=self.startup,
-            failures=self.failures,
-            last_error=self.last_error,
-        )
-
-
 class Fleet:
     """Makes workers when asked, runs a task per slot, and notices what is lost.
 
@@ -130,7 +79,7 @@ class Fleet:
     ) -> None:
         self.index = WorkerIndex()
         self._given = tuple(providers)
-        self._provided: dict[str, _Provided] = {}
+        self._provided: dict[str, Provided] = {}
         self._opened: list[WorkerProvider] = []
         self._store = store
         self._clock = clock
@@ -196,7 +145,7 @@ class Fleet:
         for provider in self._given:
             await provider.open(host)
             self._opened.append(provider)
-            provided = _Provided(provider)
+            provided = Provided(provider)
             self._provided[provided.name] = provided
         self._views = None
         for provided in self._provided.values():
@@ -215,13 +164,13 @@ class Fleet:
         self._opened.clear()
 
     async def _make_and_serve_first(
-        self, provided: _Provided, *, task_status: anyio.abc.TaskStatus[None]
+        self, provided: Provided, *, task_status: anyio.abc.TaskStatus[None]
     ) -> None:
         worker, session = await self._make(provided)
         task_status.started()
         await self._serve_or_fail(provided, worker, session)
 
-    async def _make_and_serve(self, provided: _Provided) -> None:
+    async def _make_and_serve(self, provided: Provided) -> None:
         try:
             worker, session = await self._make(provided)
         except Exception as error:
@@ -230,14 +179,14 @@ class Fleet:
         await self._serve_or_fail(provided, worker, session)
 
     async def _serve_or_fail(
-        self, provided: _Provided, worker: Worker, session: WorkerSession
+        self, provided: Provided, worker: Worker, session: WorkerSession
     ) -> None:
         try:
             await self._serve(provided, worker, session)
         except Exception as error:
             self._host.fail(error)
 
-    async def _make(self, provided: _Provided) -> tuple[Worker, WorkerSession]:
+    async def _make(self, provided: Provided) -> tuple[Worker, WorkerSession]:
         worker_id = self._ids.worker_id(provided.name)
         began = self._clock.monotonic()
         self._bus.publish(
@@ -265,7 +214,7 @@ class Fleet:
             session,
         )
 
-    def _failed(self, provided: _Provided, error: Exception) -> None:
+    def _failed(self, provided: Provided, error: Exception) -> None:
         provided.failures += 1
         provided.last_error = str(error) or repr(error)
         if isinstance(error, ProvisionError) and error.permanent:
@@ -289,11 +238,11 @@ class Fleet:
             )
         self._changed()
 
-    def _ask_again(self, provided: _Provided) -> None:
+    def _ask_again(self, provided: Provided) -> None:
         provided.retry_at = None
         self._changed()
 
-    def _recovered(self, provided: _Provided) -> None:
+    def _recovered(self, provided: Provided) -> None:
         if provided.failures:
             provided.failures = 0
             provided.retry_at = None
@@ -303,7 +252,7 @@ class Fleet:
                 )
             )
 
-    async def _serve(self, provided: _Provided, worker: Worker, session: WorkerSession) -> None:
+    async def _serve(self, provided: Provided, worker: Worker, session: WorkerSession) -> None:
         slots = [Slot(session, self._host) for _ in range(worker.slots)]
         async with anyio.create_task_group() as tasks:
             for slot in slots:
@@ -328,7 +277,7 @@ class Fleet:
         return None if self._closing else "it ended unasked"
 
     async def _let_go(
-        self, provided: _Provided, worker: Worker, slots: list[Slot], loss: str | None
+        self, provided: Provided, worker: Worker, slots: list[Slot], loss: str | None
     ) -> None:
         self.index.remove(worker.id)
         del self._idle[worker.id]

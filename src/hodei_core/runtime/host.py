@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from enum import Enum, IntEnum
+from enum import Enum
 
 import anyio
 import anyio.abc
@@ -17,12 +17,7 @@ from hodei_core.errors import ForkedError, HodeiBrokenError, HodeiClosedError
 from hodei_core.ids import IdSource
 from hodei_core.jobs import Job
 from hodei_core.ports import (
-    Accept,
-    Change,
-    Outcome,
     ProviderHost,
-    Prune,
-    RequestCancel,
     Store,
     WorkerProvider,
 )
@@ -34,22 +29,13 @@ from hodei_core.runtime.interrupts import deferring_ctrl_c
 from hodei_core.runtime.log_buffer import LogBuffer
 from hodei_core.runtime.log_writer import LogWriter
 from hodei_core.runtime.reporter import Reporter
-from hodei_core.runtime.run import SHUTDOWN_GRACE, Run
+from hodei_core.runtime.run import Run
+from hodei_core.runtime.shutdown import Shutdown, Stop
 from hodei_core.runtime.slot import Slot
 from hodei_core.runtime.waiters import Waiters
 from hodei_core.scheduling.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
-
-_MARGIN_SECONDS = 5.0  # beyond the grace, for trees to end and for their ends to be written
-
-
-class Stop(IntEnum):
-    """How a host is to stop; a higher one overrides a lower."""
-
-    NORMALLY = 1
-    AT_ONCE = 2
-    BROKEN = 3
 
 
 class _State(Enum):
@@ -110,7 +96,14 @@ class Host:
         self.on_failure: Callable[[], None] = lambda: None
         """Called once when `failure` is set: ends the body of the block."""
 
-        self._shutdown_timeout = shutdown_timeout
+        self._shutdown = Shutdown(
+            store=store,
+            dispatcher=self.dispatcher,
+            deadlines=self.deadlines,
+            timeout=shutdown_timeout,
+            how=lambda: self._stop,
+            request_stop=self.request_stop,
+        )
         self._pid = os.getpid()
         self._begun = False
         self._store_is_ours = False
@@ -181,49 +174,6 @@ class Host:
         """Assign again after a drain."""
         self.dispatcher.draining = not self.dispatching
         self.dispatcher.wake()
-
-    # What callers change; Ctrl-C does not come between a change and what follows from it
-
-    async def accept(self, change: Accept) -> tuple[Job, ...]:
-        """Store new jobs and have them dispatched.
-
-        Raises:
-            KeyConflictError, QueueFullError: nothing was stored.
-        """
-
-        async def accept() -> tuple[Job, ...]:
-            outcome = await self._ask(change)
-            self.dispatcher.accepted(
-                job for job, new in zip(outcome.jobs, outcome.new, strict=True) if new
-            )
-            return outcome.jobs
-
-        return await deferring_ctrl_c(accept)()
-
-    async def request_cancel(self, change: RequestCancel) -> None:
-        """Store cancel requests and have them followed."""
-
-        async def request() -> None:
-            outcome = await self._ask(change)
-            for job in outcome.jobs:
-                if not job.state.is_final:
-                    self.dispatcher.cancel(job.id, change.request.reason)
-
-        await deferring_ctrl_c(request)()
-
-    async def prune(self, change: Prune) -> int:
-        """Delete old jobs; return how many."""
-
-        async def prune() -> int:
-            return (await self._ask(change)).count
-
-        return await deferring_ctrl_c(prune)()
-
-    async def _ask(self, change: Change) -> Outcome:
-        (outcome,) = await self.store.apply([change])
-        if outcome.error is not None:
-            raise outcome.error
-        return outcome
 
     # How it stops
 
@@ -318,7 +268,7 @@ class Host:
         opened.set()
         await self.persist(self._stopping.wait)
         self._state = _State.CLOSING
-        await self.persist(self._shut_down)
+        await self.persist(self._shutdown.run)
         await self.persist(self.fleet.close)
         return None
 
@@ -358,48 +308,6 @@ class Host:
                 self.request_stop(Stop.AT_ONCE)
             else:
                 return
-
-    async def _shut_down(self) -> None:
-        """Wait for what the way of stopping allows to end, and end the rest."""
-        if self._stop is Stop.NORMALLY:
-            await self._wait_for_the_end()
-        if self._stop is Stop.BROKEN:
-            return
-        if self.dispatcher.running:
-            self.dispatcher.interrupt()
-            with anyio.move_on_after(SHUTDOWN_GRACE + _MARGIN_SECONDS):
-                await self.dispatcher.until(self._idle)
-        self.dispatcher.draining = True
-        if not self.store.durable:
-            count = await self.dispatcher.end_pending()
-            if count:
-                logger.warning(
-                    "%d pending jobs were cancelled, since their memory store closed",
-                    count,
-                    extra={"action": "shutdown"},
-                )
-
-    async def _wait_for_the_end(self) -> None:
-        """Wait for what runs, and with a memory store for what waits; as long as allowed."""
-        if self._shutdown_timeout is not None:
-            self.deadlines.after(
-                self._shutdown_timeout.total_seconds(), lambda: self.request_stop(Stop.AT_ONCE)
-            )
-        if self.store.durable:
-            self.dispatcher.draining = True
-        met = self._idle if self.dispatcher.draining else self._quiet
-        await self.dispatcher.until(met)
-
-    async def _idle(self) -> bool:
-        return self._stop is Stop.BROKEN or not self.dispatcher.running
-
-    async def _quiet(self) -> bool:
-        return self._stop is not Stop.NORMALLY or await self.nothing_left()
-
-    async def nothing_left(self) -> bool:
-        """Return whether every job of the store is final."""
-        counts = await self.store.jobs.counts()
-        return not any(count for state, count in counts.items() if not state.is_final)
 
     # What its parts ask of it
 

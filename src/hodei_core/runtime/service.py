@@ -1,0 +1,180 @@
+"""What `Hodei` and its handles have in common: each call checked, carried out, answered."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+import anyio.lowlevel
+
+from hodei_core.errors import JobNotFinalError
+from hodei_core.explanations import Explanation
+from hodei_core.ids import JobId
+from hodei_core.jobs import Job
+from hodei_core.logs import LogSource
+from hodei_core.ports import (
+    Accept,
+    CancelRequest,
+    Change,
+    JobFilter,
+    Outcome,
+    Prune,
+    RequestCancel,
+    Submission,
+)
+from hodei_core.results import JobResult
+from hodei_core.runtime.host import Host
+from hodei_core.runtime.interrupts import deferring_ctrl_c
+from hodei_core.runtime.log_stream import LogStream
+from hodei_core.runtime.reading import Reading
+from hodei_core.runtime.shutdown import nothing_left
+from hodei_core.specs import JobSpec
+from hodei_core.states import JobState
+
+_ACCEPTED_A_TURN = 64  # jobs stored before other tasks get their turn
+_Answer = TypeVar("_Answer")
+
+
+class Service:
+    """Carries out the calls of users on one host. Each may raise what `Host.check_*` raise."""
+
+    def __init__(self, host: Host, *, max_pending: int | None) -> None:
+        self.reading = Reading(host)
+        self._host = host
+        self._max_pending = max_pending
+        self._accepted = 0
+
+    # Writing; Ctrl-C does not come between a change and what follows from it
+
+    async def accept(
+        self, specs: Iterable[JobSpec], *, retried_from: JobId | None = None
+    ) -> tuple[Job, ...]:
+        """Store new jobs, all or none, and have them dispatched.
+
+        Raises:
+            KeyConflictError, QueueFullError: nothing was stored.
+        """
+        self._host.check_open()
+        specs = tuple(specs)
+        self._accepted += len(specs)
+        if self._accepted >= _ACCEPTED_A_TURN:
+            self._accepted = 0
+            await anyio.lowlevel.checkpoint()  # a loop over `submit` lets others have their turn
+            self._host.check_open()
+        now = self._host.clock.now()
+        new_id = self._host.ids.job_id
+        change = Accept(
+            tuple(
+                Submission(id=new_id(), spec=spec, at=now, retried_from=retried_from)
+                for spec in specs
+            ),
+            max_pending=self._max_pending,
+        )
+        return await deferring_ctrl_c(lambda: self._accept(change))()
+
+    async def _accept(self, change: Accept) -> tuple[Job, ...]:
+        outcome = await self._ask(change)
+        self._host.dispatcher.accepted(
+            job for job, new in zip(outcome.jobs, outcome.new, strict=True) if new
+        )
+        return outcome.jobs
+
+    async def retry(self, job_id: JobId) -> Job:
+        """Store the spec of a final job anew.
+
+        Raises:
+            JobNotFinalError: it has not ended.
+        """
+        self._host.check_open()
+        job = await self.reading.job(job_id)
+        if not job.state.is_final:
+            msg = f"job {job_id} is {job.state.name}: only a job that has ended can be retried"
+            raise JobNotFinalError(msg, job_id=job_id)
+        (new,) = await self.accept((job.spec,), retried_from=job_id)
+        return new
+
+    async def cancel(self, job_id: JobId, reason: str | None) -> JobResult:
+        """End a job; return how it ended."""
+        await self.reading.job(job_id)
+        await self._request_cancel((job_id,), reason)
+        return await self.wait(job_id)
+
+    async def cancel_matching(self, matching: JobFilter, reason: str | None) -> int:
+        """End the jobs that match and are not final; return how many ended CANCELLED."""
+        self._host.check_readable()
+        jobs = await self._host.store.jobs.select(matching, limit=None)
+        ids = tuple(job.id for job in jobs if not job.state.is_final)
+        await self._request_cancel(ids, reason)
+        ended = [await self.reading.wait(job_id) for job_id in ids]
+        return sum(job.state is JobState.CANCELLED for job in ended)
+
+    async def _request_cancel(self, ids: tuple[JobId, ...], reason: str | None) -> None:
+        change = RequestCancel(ids, CancelRequest(at=self._host.clock.now(), reason=reason))
+
+        async def request() -> None:
+            outcome = await self._ask(change)
+            for job in outcome.jobs:
+                if not job.state.is_final:
+                    self._host.dispatcher.cancel(job.id, reason)
+
+        await deferring_ctrl_c(request)()
+
+    async def prune(self, change: Prune) -> int:
+        """Delete old jobs; return how many."""
+        self._host.check_readable()
+        return (await deferring_ctrl_c(lambda: self._ask(change))()).count
+
+    async def _ask(self, change: Change) -> Outcome:
+        (outcome,) = await self._host.store.apply([change])
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome
+
+    # Waiting
+
+    async def wait(self, job_id: JobId) -> JobResult:
+        """Return how a job ended, once it has."""
+        return await self.reading.result(await self.reading.wait(job_id))
+
+    async def join(self) -> None:
+        """Return when every job of the store is final."""
+        await self._until(lambda: nothing_left(self._host.store))
+
+    async def drain(self) -> None:
+        """Assign no more; return when nothing of this host runs."""
+        self._host.check_readable()
+        self._host.dispatcher.draining = True
+
+        async def nothing_runs() -> bool:
+            return not self._host.dispatcher.running
+
+        await self._until(nothing_runs)
+
+    async def _until(self, met: Callable[[], Awaitable[bool]]) -> None:
+        async def checked() -> bool:
+            self._host.check_readable()
+            return await met()
+
+        await self._host.dispatcher.until(checked)
+
+    # Reading
+
+    def logs(
+        self,
+        job_id: JobId,
+        *,
+        after: int,
+        tail: int | None,
+        follow: bool,
+        source: LogSource | None,
+    ) -> LogStream:
+        """Return a reader of a job's log."""
+        return LogStream(self.reading, job_id, after=after, tail=tail, follow=follow, source=source)
+
+    async def explain(self, job_id: JobId) -> Explanation:
+        """Return why a job is where it is."""
+        return await self.reading.explain(await self.reading.job(job_id))
+
+    async def explain_text(self, job: Job) -> str:
+        """Return the same in words, of a job as it was read."""
+        return str(await self.reading.explain(job))
