@@ -175,7 +175,9 @@ class LogStream:
         self._begun = True
         last = self._last_at_call
         if last is None:
-            last = (await self._reader.bounds(self._job_id)).last
+            bounds = await self._reader.bounds(self._job_id)
+            buffer = self._reader.buffer(self._job_id)
+            last = bounds.last if buffer is None else buffer.last
         if not self._follow:
             self._until = last
         if self._tail is not None:
