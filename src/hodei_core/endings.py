@@ -58,8 +58,6 @@ def close_attempt(job: Job, ending: Ending, *, at: datetime, chance: float, dura
     the backoff within its jitter. `durable`: whether the job outlives its host.
     """
     if ending.never_started and ending.cause is not Reason.CANCELLED:
-        if ending.cause is Reason.INTERRUPTED and not durable:
-            return job.finished(JobState.FAILED, Reason.INTERRUPTED, at=at)
         if ending.cause is Reason.START_FAILED:
             return _ended(job, Reason.START_FAILED, ending, at=at, chance=chance)
         return _give_back(job, ending, at=at, chance=chance)

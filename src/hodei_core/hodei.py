@@ -95,7 +95,7 @@ class Hodei:
         )
         self._service = Service(self._host, max_pending=max_pending)
         self._tasks: anyio.abc.TaskGroup | None = None
-        self._body = anyio.CancelScope()
+        self._body: anyio.CancelScope | None = None
         self._owner: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -120,10 +120,11 @@ class Hodei:
             await tasks.__aexit__(None, None, None)
             raise errors[0]
         self._tasks = tasks
-        self._body.__enter__()
-        self._host.on_failure = self._body.cancel
+        self._body = body = anyio.CancelScope()
+        body.__enter__()
+        self._host.on_failure = body.cancel
         if self._host.failure is not None:
-            self._body.cancel()
+            body.cancel()
         return self
 
     async def __aexit__(
@@ -133,7 +134,8 @@ class Hodei:
         traceback: TracebackType | None,
     ) -> bool | None:
         tasks = self._tasks
-        assert tasks is not None, "left without having been entered"  # noqa: S101
+        assert tasks is not None and self._body is not None, "it was entered"  # noqa: S101, PT018
+        self._host.check_process()
         swallowed = bool(self._body.__exit__(exc_type, exc, traceback))
         try:
             await self._host.stop(Stop.NORMALLY if exc is None else Stop.AT_ONCE)
@@ -151,6 +153,7 @@ class Hodei:
         Raises:
             RuntimeError: not under asyncio; there use `async with`.
         """
+        self._host.check_process()
         import asyncio  # a third of the time to import this package, and under trio for nothing
 
         try:

@@ -123,7 +123,7 @@ class Transition:
 
 
 _PENDING_DEADLINE = "pending_timeout, else JobStuck is published; both from when it is due"
-_ASSIGNED_DEADLINE = "30 s to start, then the provider is asked for evidence"
+_ASSIGNED_DEADLINE = "30 s to start; then it is ended, and given back if it never did"
 _RUNNING_DEADLINE = "its timeout, and its worker's life"
 _ENDED: frozenset[Reason | None] = frozenset(
     {
@@ -180,21 +180,21 @@ TRANSITIONS: tuple[Transition, ...] = (
     _row(
         JobState.ASSIGNED,
         JobState.CANCELLED,
-        {Reason.CANCELLED, Reason.INTERRUPTED},
+        {Reason.CANCELLED},
         "dispatcher",
         "a cancel was requested before it started",
     ),
     _row(
         JobState.ASSIGNED,
         JobState.FAILED,
-        {Reason.START_FAILED, Reason.WORKER_LOST, Reason.POISON, Reason.INTERRUPTED},
+        {Reason.START_FAILED, Reason.WORKER_LOST, Reason.POISON},
         "dispatcher",
         "the worker cannot start it, or is lost",
     ),
     _row(
         JobState.ASSIGNED,
         JobState.PENDING,
-        {None, Reason.START_FAILED, Reason.WORKER_LOST, Reason.INTERRUPTED},
+        {None, Reason.START_FAILED, Reason.WORKER_LOST},
         "dispatcher",
         "proved never started (its number is free again), or its policy retries what happened",
     ),

@@ -117,7 +117,7 @@ async def test_everybody_can_see_why_a_job_is_pending(workshop: Workshop) -> Non
                 await workshop.has_started("gate a")
                 job = await hodei.submit("exit 0", resources=Resources(cpus=2))
                 await anyio.wait_all_tasks_blocked()
-                words = f"too little of it is free (1 CPUs); in use by {blocker.id}"
+                words = f"too little of it is free (1 CPU); in use by {blocker.id}"
                 assert words in str(await job.explain())
                 clock.advance(301)
                 stuck = await stream.__anext__()

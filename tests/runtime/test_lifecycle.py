@@ -20,6 +20,7 @@ from hodei_core import (
 from hodei_core.backends.memory import MemoryProvider, MemoryStore
 from hodei_core.ports import ProviderHost
 from hodei_core.runtime.dispatcher import Dispatcher
+from tests.runtime.scripted import ScriptedProvider
 from tests.runtime.workshop import LIMIT, Workshop, until
 
 
@@ -369,3 +370,18 @@ async def _succeed(_execution: Execution, _output: Output) -> None:
 async def _nothing_lives() -> bool:
     """Return whether no task of ours is left."""
     return not [task for task in anyio.get_running_tasks() if "hodei" in (task.name or "")]
+
+
+async def test_what_had_not_started_when_all_was_interrupted_ends_cancelled() -> None:
+    """Rule 9: assigned jobs that never started go back, and the memory store has no later."""
+    provider = ScriptedProvider()
+    with anyio.fail_after(LIMIT), pytest.raises(KeyError):
+        async with Hodei(providers=[provider]) as hodei:
+            job = await hodei.submit("never starts")
+            while (await job.snapshot()).state is not JobState.ASSIGNED:
+                await anyio.lowlevel.checkpoint()
+            await anyio.wait_all_tasks_blocked()
+            raise KeyError
+    result = await job.wait()
+    assert (result.state, result.reason) == (JobState.CANCELLED, Reason.INTERRUPTED)
+    assert result.attempts == ()

@@ -208,3 +208,44 @@ def test_ctrl_c_at_random_moments_never_hangs_or_leaves_a_job(backend: str) -> N
             printed, errors = process.communicate(timeout=LIMIT)
             assert printed == "interrupted 0\n", errors
             assert process.returncode == 0
+
+
+def test_a_forked_child_cannot_close_what_its_parent_opened() -> None:
+    printed = run(
+        """
+        import asyncio
+        async def main():
+            hodei = await Hodei(providers=[MemoryProvider(succeed)]).open()
+            child = os.fork()
+            if not child:
+                said = []
+                for call in (hodei.aclose(), hodei.open(), hodei.__aenter__()):
+                    try:
+                        call.send(None)
+                    except ForkedError:
+                        said.append("refused")
+                os.write(1, " ".join(said).encode())
+                os._exit(0)
+            os.waitpid(child, 0)
+            assert (await hodei.run("z")).ok
+            await hodei.aclose()
+        asyncio.run(main())
+        """
+    )
+    assert printed == "refused refused refused"
+
+
+def test_one_made_before_a_fork_and_anywhere_is_opened_by_the_child() -> None:
+    run(
+        """
+        hodei = Hodei(providers=[MemoryProvider(succeed)])
+        child = os.fork()
+        async def main():
+            async with hodei:
+                assert (await hodei.run("x")).ok
+        anyio.run(main)
+        if not child:
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        """
+    )

@@ -9,6 +9,7 @@ import attrs
 from hodei_core.explanations import Explanation
 from hodei_core.ids import JobId, WorkerId
 from hodei_core.jobs import Job
+from hodei_core.resources import Resources
 from hodei_core.scheduling.filters import mismatch
 from hodei_core.scheduling.index import Candidate
 from hodei_core.scheduling.needs import Needs
@@ -135,8 +136,7 @@ def _worker(worker: Candidate, situation: Situation) -> str:
 
 
 def _left(worker: Candidate) -> str:
-    left = f"{worker.cpus_free:g} CPUs"
-    return left if worker.memory_free is None else f"{left}, {worker.memory_free} bytes"
+    return str(Resources(worker.cpus_free, worker.memory_free))
 
 
 def _provider(provider: ProviderView, job: Job) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Protocol
@@ -110,7 +111,10 @@ class Fleet:
 
     def stats(self) -> dict[str, ProviderStats]:
         """Return the figures of every provider."""
-        return {name: provided.stats() for name, provided in self._provided.items()}
+        busy = Counter(
+            worker.offer.provider for worker in self.index.workers() if not worker.slots_free
+        )
+        return {name: provided.stats(busy[name]) for name, provided in self._provided.items()}
 
     # What the dispatcher does
 
@@ -271,8 +275,6 @@ class Fleet:
         try:
             await self._host.persist(session.run)
         except Exception as error:
-            if not self._closing:
-                logger.warning("worker lost: %s", error)
             return str(error) or repr(error)
         return None if self._closing else "it ended unasked"
 
@@ -290,6 +292,12 @@ class Fleet:
         gone = attrs.evolve(worker, state=state)
         await self._store.apply([PutWorker(gone), RemoveWorker(worker.id)])
         if lost:
+            logger.warning(
+                "worker %s is lost: %s",
+                worker.id,
+                loss,
+                extra={"worker_id": worker.id, "action": "lost"},
+            )
             self._tell(WorkerLost, worker, message=loss)
         else:
             self._tell(WorkerTerminated, worker)

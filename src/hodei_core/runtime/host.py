@@ -104,7 +104,7 @@ class Host:
             how=lambda: self._stop,
             request_stop=self.request_stop,
         )
-        self._pid = os.getpid()
+        self._pid: int | None = None
         self._begun = False
         self._store_is_ours = False
         self._state = _State.NEW
@@ -125,15 +125,23 @@ class Host:
             msg = "this Hodei is closing or closed: it takes no new jobs"
             raise HodeiClosedError(msg)
 
+    def check_process(self) -> None:
+        """Refuse what a forked child of the process that opened it asks for.
+
+        Raises:
+            ForkedError
+        """
+        if self._pid is not None and os.getpid() != self._pid:
+            msg = "this Hodei was opened by the parent process; a forked child cannot use it"
+            raise ForkedError(msg)
+
     def check_readable(self) -> None:
         """Refuse what needs a host that can be read.
 
         Raises:
             HodeiClosedError, HodeiBrokenError, ForkedError
         """
-        if os.getpid() != self._pid:
-            msg = "this Hodei was opened by the parent process; a forked child cannot use it"
-            raise ForkedError(msg)
+        self.check_process()
         if self._state is _State.NEW:
             msg = "this Hodei is not open: use `async with Hodei() as hodei:` or `await open()`"
             raise HodeiClosedError(msg)
@@ -164,11 +172,14 @@ class Host:
 
         Raises:
             RuntimeError: it was opened before.
+            ForkedError: it was opened by the parent process.
         """
+        self.check_process()
         if self._begun:
             msg = "a Hodei is opened once; make a new one"
             raise RuntimeError(msg)
         self._begun = True
+        self._pid = os.getpid()
 
     def resume(self) -> None:
         """Assign again after a drain."""
@@ -188,7 +199,12 @@ class Host:
             self.dispatcher.tell_watchers()
 
     async def stop(self, how: Stop) -> None:
-        """Have it stop and return when it has; being cancelled makes it stop at once."""
+        """Have it stop and return when it has; being cancelled makes it stop at once.
+
+        Raises:
+            ForkedError
+        """
+        self.check_process()
         self.request_stop(how)
         try:
             with anyio.CancelScope(shield=how is not Stop.NORMALLY):

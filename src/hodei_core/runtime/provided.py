@@ -50,11 +50,12 @@ class Provided:
             never=self.never,
         )
 
-    def stats(self) -> ProviderStats:
-        """Return its figures."""
+    def stats(self, busy: int) -> ProviderStats:
+        """Return its figures, so many of its workers being busy."""
         workers = dict.fromkeys(WorkerState, 0)
         workers[WorkerState.PROVISIONING] = self.arriving
-        workers[WorkerState.READY] = len(self.sessions)
+        workers[WorkerState.READY] = len(self.sessions) - busy
+        workers[WorkerState.BUSY] = busy
         breaker: Literal["closed", "open"] = "closed" if self.retry_at is None else "open"
         return ProviderStats(
             workers=workers,

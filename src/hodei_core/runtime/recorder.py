@@ -86,14 +86,16 @@ class Recorder:
             self._starts.clear()
 
     def _watch_starts(self) -> None:
-        """End attempts that their worker does not start; one look at all of them suffices."""
+        """End attempts that their worker does not start, looked at together."""
         oldest = self._clock.monotonic() - _START_SECONDS
         for run in self.runs.values():
             if run.started_at is None and run.assigned <= oldest:
                 run.stop(Reason.WORKER_LOST)
-        self._watching = bool(self.runs)
-        if self._watching:
-            self._deadlines.after(_START_SECONDS, self._watch_starts)
+        waiting = [run.assigned for run in self.runs.values() if run.started_at is None]
+        later = [assigned for assigned in waiting if assigned > oldest]
+        self._watching = bool(later)
+        if later:
+            self._deadlines.at(min(later) + _START_SECONDS, self._watch_starts)
 
     def plan_ends(
         self,
@@ -126,10 +128,12 @@ class Recorder:
         ending = run.ending
         assert ending is not None  # noqa: S101 - it ended
         job = run.job
-        if run.started_at is not None and not run.recorded_start:
-            job = job.started(run.started_at)
         if run.cause is not None:
             ending = _for_cause(ending, run.cause, run.cancel_message)
+        if run.started_at is None:
+            ending = _unseen_start(run, ending)
+        if run.started_at is not None and not run.recorded_start:
+            job = job.started(run.started_at)
         return close_attempt(
             job,
             ending,
@@ -163,6 +167,23 @@ class Recorder:
             run.job = job
             run.recorded_start = True
             self._reporter.started(job)
+
+
+def _unseen_start(run: Run, ending: Ending) -> Ending:
+    """Return the ending of an attempt whose start nobody told of.
+
+    An exit code implies the start. What was ended here without one never started.
+    """
+    if ending.exit is None or ending.never_started:
+        return ending
+    if ending.exit.code is not None:
+        run.started_at = run.ended_at()
+        return ending
+    if ending.cause is Reason.WORKER_LOST:
+        return ending
+    why = ending.message or "it was ended before it started"
+    cancelled = ending.cause is Reason.CANCELLED
+    return attrs.evolve(ending, never_started=True, message=ending.message if cancelled else why)
 
 
 def _for_cause(ending: Ending, cause: Reason, why: str | None) -> Ending:

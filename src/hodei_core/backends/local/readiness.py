@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 
 import anyio
-import sniffio
 
 
 async def serve_readable(fd: int, turn: Callable[[], bool]) -> None:
@@ -18,13 +17,21 @@ async def serve_readable(fd: int, turn: Callable[[], bool]) -> None:
     Raises:
         Exception: what `turn` raised.
     """
-    if sniffio.current_async_library() == "asyncio":
+    if _is_on_asyncio():
         await _serve_by_asyncio(fd, turn)
         return
     while True:
         await anyio.wait_readable(fd)
         if not turn():
             return
+
+
+def _is_on_asyncio() -> bool:
+    # A task of trio is none of asyncio's, even where the one loop runs inside the other.
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False
 
 
 async def _serve_by_asyncio(fd: int, turn: Callable[[], bool]) -> None:

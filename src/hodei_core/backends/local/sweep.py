@@ -7,7 +7,6 @@ jobs that ran is ended: another guard of the same host has jobs of its own.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import time
 from collections.abc import Collection
@@ -49,25 +48,21 @@ class _Sweep:
         self._host_id = host_id
         self._job_ids = job_ids
         self._sessions = set(leaders)
-        self._adopted: list[int] = []  # pidfds of those that became this process's children
 
     def kill_found(self) -> bool:
         """Kill what can be found now; whether there was something."""
-        found = [int(name) for name in os.listdir(_PROC) if name.isdigit()]
-        found = [pid for pid in found if self._owns(pid)]
+        found = [pid for pid in _pids() if self._owns(pid)]
         for pid in found:
             self._kill(pid)
         return bool(found)
 
     def reap(self) -> None:
         """Leave no zombies where this process is the one that adopts orphans: in a container."""
-        for fd in self._adopted:
-            poll = select.poll()
-            poll.register(fd, select.POLLIN)
-            if poll.poll(1000):
+        for pid in _pids():
+            stat = _stat(pid)
+            if stat[:2] == ["Z", str(os.getpid())] and int(stat[3]) in self._sessions:
                 with suppress(ChildProcessError):
-                    os.waitid(os.P_PIDFD, fd, os.WEXITED | os.WNOHANG)
-            os.close(fd)
+                    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
 
     def _owns(self, pid: int) -> bool:
         stat = _stat(pid)
@@ -85,20 +80,18 @@ class _Sweep:
         return any(outer in self._job_ids for outer in marks.get(OUTER_JOBS, "").split(":"))
 
     def _kill(self, pid: int) -> None:
-        try:
+        with suppress(OSError):
             fd = os.pidfd_open(pid)
-        except OSError:
-            return
-        adopted = False
-        # Looked at once more behind the pidfd: the number may have passed to a stranger before.
-        if self._owns(pid):
-            with suppress(OSError):
-                signal.pidfd_send_signal(fd, signal.SIGKILL)
-                adopted = _stat(pid)[1:2] == [str(os.getpid())]
-        if adopted:
-            self._adopted.append(fd)
-        else:
-            os.close(fd)
+            try:
+                # Looked at again behind the pidfd: the number may have passed to a stranger.
+                if self._owns(pid):
+                    signal.pidfd_send_signal(fd, signal.SIGKILL)
+            finally:
+                os.close(fd)
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir(_PROC) if name.isdigit()]
 
 
 def _stat(pid: int) -> list[str]:
