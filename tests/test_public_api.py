@@ -17,16 +17,69 @@ HEAVY = [
 ]
 
 # The names that design promises at the top of the package, now that this slice is there.
-PROMISED = """
-    Hodei JobHandle JobSpec JobFields Command JobState WorkerState WaitingFor Reason Job JobResult
-    Attempt Usage LogEntry LogSource LogStream Resources RetryPolicy Backoff Explanation Stats
-    ProviderStats Worker Execution Output Scheduler SmartScheduler Clock Event JobSubmitted
-    JobAssigned JobStarted JobRetried JobFinished JobStuck WorkerProvisioning WorkerReady
-    WorkerDraining WorkerTerminated WorkerLost ProviderTripped ProviderRecovered SubscriberLagged
-    EventStream HodeiError InvalidJobError KeyConflictError OutputTooLargeError JobNotFoundError
-    OutputLostError StoreBusyError JobFailedError JobNotFinalError QueueFullError HodeiClosedError
-    HodeiBrokenError ForkedError StoreFullError StoreInvalidError ProvisionError JobId
-""".split()
+PROMISED = [
+    "Hodei",
+    "JobHandle",
+    "JobSpec",
+    "JobFields",
+    "Command",
+    "JobState",
+    "WorkerState",
+    "WaitingFor",
+    "Reason",
+    "Job",
+    "JobResult",
+    "Attempt",
+    "Usage",
+    "LogEntry",
+    "LogSource",
+    "LogStream",
+    "Resources",
+    "RetryPolicy",
+    "Backoff",
+    "Explanation",
+    "Stats",
+    "ProviderStats",
+    "Worker",
+    "Execution",
+    "Output",
+    "Scheduler",
+    "SmartScheduler",
+    "Clock",
+    "Event",
+    "JobSubmitted",
+    "JobAssigned",
+    "JobStarted",
+    "JobRetried",
+    "JobFinished",
+    "JobStuck",
+    "WorkerProvisioning",
+    "WorkerReady",
+    "WorkerDraining",
+    "WorkerTerminated",
+    "WorkerLost",
+    "ProviderTripped",
+    "ProviderRecovered",
+    "SubscriberLagged",
+    "EventStream",
+    "HodeiError",
+    "InvalidJobError",
+    "KeyConflictError",
+    "OutputTooLargeError",
+    "JobNotFoundError",
+    "OutputLostError",
+    "StoreBusyError",
+    "JobFailedError",
+    "JobNotFinalError",
+    "QueueFullError",
+    "HodeiClosedError",
+    "HodeiBrokenError",
+    "ForkedError",
+    "StoreFullError",
+    "StoreInvalidError",
+    "ProvisionError",
+    "JobId",
+]
 
 
 def test_the_public_names_are_sorted_and_there() -> None:

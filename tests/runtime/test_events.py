@@ -116,8 +116,7 @@ async def test_streams_end_when_it_closes(workshop: Workshop) -> None:
                 async def read() -> None:
                     async with hodei.events(JobFinished) as stream:
                         ready.set()
-                        async for event in stream:
-                            seen.append(event)
+                        seen.extend([event async for event in stream])
 
                 tasks.start_soon(read)
                 await ready.wait()

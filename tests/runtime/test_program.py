@@ -84,7 +84,7 @@ def test_it_runs_in_a_thread_that_ends(backend: str) -> None:
             async with Hodei(providers=[MemoryProvider(succeed)]) as hodei:
                 assert (await hodei.run("x")).ok
         for _ in range(3):
-            thread = threading.Thread(target=anyio.run, args=(main,), kwargs=dict(backend="{backend}"))
+            thread = threading.Thread(target=lambda: anyio.run(main, backend="{backend}"))
             thread.start()
             thread.join()
         """

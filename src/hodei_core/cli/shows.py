@@ -1,0 +1,165 @@
+"""The forms in which a job is shown: its bytes as they are, decorated, or as JSON."""
+
+from __future__ import annotations
+
+import base64
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
+
+from typing_extensions import override
+
+from hodei_core.cli.console import Console
+from hodei_core.ids import JobId
+from hodei_core.jobs import Attempt
+from hodei_core.logs import LogEntry, LogSource
+from hodei_core.results import JobResult
+
+_MARKS = {LogSource.STDOUT: "OUT", LogSource.STDERR: "ERR", LogSource.SYSTEM: "SYS"}
+_source = attrgetter("source")
+
+
+class Show(ABC):
+    """Prints one job, from its acceptance to its end. Every method may raise `OutputError`."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    async def begin(self, job_id: JobId) -> None:  # noqa: B027 - a form may have nothing to say
+        """Show that the job was accepted."""
+
+    @abstractmethod
+    async def entries(self, entries: Sequence[LogEntry]) -> None:
+        """Show what the job printed."""
+
+    async def end(self, result: JobResult) -> None:  # noqa: B027 - as above
+        """Show how it ended."""
+
+
+class PlainShow(Show):
+    """The job's output on our output, its errors on ours, byte for byte."""
+
+    @override
+    async def entries(self, entries: Sequence[LogEntry]) -> None:
+        for source, group in groupby(entries, key=_source):
+            if source is LogSource.SYSTEM:
+                await self.console.say(_lost(sum(entry.lost for entry in group)))
+            else:
+                writer = self.console.out if source is LogSource.STDOUT else self.console.err
+                await writer.write(b"".join([entry.data for entry in group]))
+
+
+class DecoratedShow(Show):
+    """Each line with its local time and its source, and a summary: for people."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._lines = 0
+
+    @override
+    async def begin(self, job_id: JobId) -> None:
+        await self.console.out.write_text(f"✅ Job queued: {job_id}\n📡 Streaming logs...\n")
+
+    @override
+    async def entries(self, entries: Sequence[LogEntry]) -> None:
+        self._lines += sum(1 for entry in entries if not entry.partial and not entry.lost)
+        await self.console.out.write_text("".join([self._line(entry) for entry in entries]))
+
+    def _line(self, entry: LogEntry) -> str:
+        text = _lost(entry.lost) if entry.lost else entry.text
+        return f"{_time_of_day(entry.at)} [{_MARKS[entry.source]}] {text}\n"
+
+    @override
+    async def end(self, result: JobResult) -> None:
+        code = "no exit code" if result.exit_code is None else f"exit {result.exit_code}"
+        lines = f"{self._lines} log line" + ("" if self._lines == 1 else "s")
+        seconds = 0.0 if result.duration is None else result.duration.total_seconds()
+        await self.console.out.write_text(
+            f"📊 {result.state.name}  {code}  {lines}  {seconds:.2f} s\n"
+        )
+
+
+class JsonShow(Show):
+    """One JSON object a line: each log entry, then the result. The fields are in docs/cli.md."""
+
+    @override
+    async def entries(self, entries: Sequence[LogEntry]) -> None:
+        await self.console.out.write(b"".join([_json(_entry(entry)) for entry in entries]))
+
+    @override
+    async def end(self, result: JobResult) -> None:
+        await self.console.out.write(_json(_result(result)))
+
+
+def _lost(count: int) -> str:
+    return f"{count} log line{' is' if count == 1 else 's are'} lost here"
+
+
+def _time_of_day(at: datetime) -> str:
+    local = at.astimezone()
+    return f"{local:%H:%M:%S}.{local.microsecond // 1000:03d}"
+
+
+def _json(fields: dict[str, object]) -> bytes:
+    # A name that is no UTF-8 holds lone surrogates; written as escapes they are valid JSON.
+    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _entry(entry: LogEntry) -> dict[str, object]:
+    data = entry.data.removesuffix(b"\n")
+    text = entry.text
+    return {
+        "type": "log",
+        "job_id": entry.job_id,
+        "attempt": entry.attempt,
+        "seq": entry.seq,
+        "at": entry.at.isoformat(),
+        "source": entry.source.value,
+        "text": text,
+        "newline": len(data) < len(entry.data),
+        "base64": None if text.encode() == data else base64.b64encode(data).decode("ascii"),
+        "partial": entry.partial,
+        "lost": entry.lost,
+    }
+
+
+def _result(result: JobResult) -> dict[str, object]:
+    return {
+        "type": "result",
+        "job_id": result.job_id,
+        "name": result.name,
+        "command": result.command,
+        "state": result.state.value,
+        "reason": None if result.reason is None else result.reason.value,
+        "message": result.message,
+        "exit_code": result.exit_code,
+        "submitted_at": result.submitted_at.isoformat(),
+        "started_at": _instant(result.started_at),
+        "finished_at": result.finished_at.isoformat(),
+        "seconds": None if result.duration is None else result.duration.total_seconds(),
+        "attempts": [_attempt(attempt) for attempt in result.attempts],
+    }
+
+
+def _attempt(attempt: Attempt) -> dict[str, object]:
+    usage = attempt.usage
+    return {
+        "number": attempt.number,
+        "worker_id": attempt.worker_id,
+        "provider": attempt.provider,
+        "assigned_at": attempt.assigned_at.isoformat(),
+        "started_at": _instant(attempt.started_at),
+        "finished_at": _instant(attempt.finished_at),
+        "reason": None if attempt.reason is None else attempt.reason.value,
+        "exit_code": attempt.exit_code,
+        "cpu_seconds": None if usage is None else usage.cpu.total_seconds(),
+        "max_rss_bytes": None if usage is None else usage.max_rss_bytes,
+    }
+
+
+def _instant(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
