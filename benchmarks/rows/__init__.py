@@ -1,0 +1,34 @@
+"""The rows of the table, in its order."""
+
+from __future__ import annotations
+
+from benchmarks.rows import (
+    cancel,
+    decision,
+    idle,
+    imports,
+    latency,
+    logs,
+    loop,
+    memory,
+    noop,
+    processes,
+    readers,
+)
+
+ROWS = {
+    module.ROW.name: module.ROW
+    for module in (
+        processes,
+        noop,
+        latency,
+        logs,
+        readers,
+        decision,
+        memory,
+        loop,
+        idle,
+        imports,
+        cancel,
+    )
+}

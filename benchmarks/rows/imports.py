@@ -1,0 +1,61 @@
+"""What `import hodei_core` takes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+from benchmarks.figures import Figure, Judged, Row
+from benchmarks.rounds import Measure, take_turns
+
+
+def measure(quick: bool) -> list[Figure]:
+    with tempfile.TemporaryDirectory(prefix="hodei-benchmark-") as compiled:
+        return asyncio.run(_measure(2 if quick else 30, compiled))
+
+
+async def _measure(rounds: int, compiled: str) -> list[Figure]:
+    # As installed: compiled, whatever the environment says, and next to nobody's sources.
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": compiled}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    programs = ["import anyio, attrs", *_PROGRAMS.values()]
+    measures = [_interpreter(program, environment) for program in programs]
+    await take_turns(1, *measures)
+    results = await take_turns(rounds, *measures)
+    return [
+        Figure(
+            name=name,
+            what=f"an interpreter that runs `{program}`, from its start to its end",
+            unit="ms",
+            floor_is="one that imports attrs and anyio",
+            floor=results.median(0),
+            ours=results.median(place),
+            judged=Judged.DIFFERENCE,
+            value=results.difference(place, 0),
+            first=60.0,
+            end=30.0,
+        )
+        for place, (name, program) in enumerate(_PROGRAMS.items(), 1)
+    ]
+
+
+# The second is what a program pays: it would tell if the first only put the work off.
+_PROGRAMS = {"import": "import hodei_core", "import.hodei": "from hodei_core import Hodei"}
+
+
+def _interpreter(program: str, environment: dict[str, str]) -> Measure:
+    async def milliseconds() -> float:
+        began = time.perf_counter()
+        subprocess.run(  # noqa: ASYNC221 - nobody waits
+            [sys.executable, "-c", program], check=True, env=environment
+        )
+        return (time.perf_counter() - began) * 1e3
+
+    return milliseconds
+
+
+ROW = Row("import", "import hodei_core", measure)
