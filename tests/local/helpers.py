@@ -245,6 +245,11 @@ def state(pid: int) -> str:
         return ""
 
 
+def alive(pid: int) -> bool:
+    """Return whether a process is there and has not ended."""
+    return state(pid) not in ("", "Z")
+
+
 def zombies_of(pid: int) -> list[int]:
     """Return the children of a process that have ended and were not waited for."""
     found = []

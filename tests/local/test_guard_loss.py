@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 
@@ -16,10 +17,14 @@ from hodei_core.executions import Exit
 from hodei_core.ids import WorkerId
 from hodei_core.ports import NotStartedError, ProviderHost, WorkerLostError
 from tests.local.helpers import (
+    PYTHON,
+    REPOSITORY,
     Recorder,
+    alive,
     execution,
     marked,
     new_host,
+    script_environment,
     state,
     watching,
     zombies_of,
@@ -134,7 +139,7 @@ async def test_another_guard_of_the_same_host_keeps_its_jobs() -> None:
             os.kill(worker.session.guard_pid, signal.SIGKILL)
             await worker.lost(2)
             await processes[0].gone(0.1)
-            assert state(kept) == "S"
+            assert alive(kept)
             assert other.errors == []
             assert (await other.session.execute(execution("exit 4"), Recorder())).code == 4
 
@@ -169,3 +174,30 @@ async def test_signals_other_than_kill_do_not_reach_the_guard() -> None:
         output = Recorder()
         end = await worker.session.execute(execution("kill -TERM $PPID; exit 3"), output)
         assert end.code == 3
+
+
+@pytest.mark.skipif(
+    os.getuid() != 0 or shutil.which("unshare") is None, reason="needs root and unshare"
+)
+async def test_a_host_that_is_the_first_process_is_left_no_zombies() -> None:
+    """In a container without an init, what loses its guard becomes the host's own child."""
+    script = f"""
+import os, signal
+import anyio
+from tests.local.helpers import zombies_of
+from tests.local.test_guard_loss import Losing
+
+async def main():
+    async with Losing() as worker:
+        outputs = [worker.start({FLED!r}) for _ in range(3)]
+        for output in outputs:
+            await output.pids(3)
+        os.kill(worker.session.guard_pid, signal.SIGKILL)
+        await worker.lost(4)
+    print(os.getpid(), zombies_of(os.getpid()))
+
+anyio.run(main)
+"""
+    command = ["unshare", "--pid", "--fork", "--mount-proc", PYTHON, "-c", script]
+    result = await anyio.run_process(command, env=script_environment(), cwd=REPOSITORY, stderr=None)
+    assert result.stdout == b"1 []\n"

@@ -174,3 +174,22 @@ async def test_no_zombie_is_left_in_the_host() -> None:
     async with local() as here:
         await here.run("sleep 300 & exit 0")
     assert zombies_of(os.getpid()) == []
+
+
+async def test_a_host_needs_neither_trio_nor_what_comes_with_it() -> None:
+    script = """
+import sys
+sys.modules["trio"] = sys.modules["sniffio"] = None
+import anyio
+from tests.local.helpers import local
+
+async def main():
+    async with local() as here:
+        print((await here.run("exit 3"))[0].code)
+
+anyio.run(main)
+"""
+    result = await anyio.run_process(
+        [PYTHON, "-c", script], env=script_environment(), cwd=REPOSITORY, stderr=None
+    )
+    assert result.stdout == b"3\n"

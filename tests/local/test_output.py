@@ -84,11 +84,12 @@ async def test_a_full_buffer_stops_the_job_until_there_is_room() -> None:
 
 async def test_a_full_buffer_does_not_hold_the_outcome() -> None:
     async with local() as here:
-        output = Recorder(limit=10)
+        output = Recorder(limit=1)
         began = time.monotonic()
-        end = await here.session.execute(execution("head -c 60000 /dev/zero; exit 3"), output)
+        job = execution("echo full; sleep 0.1; head -c 60000 /dev/zero; exit 3")
+        end = await here.session.execute(job, output)
         assert end.code == 3
-        assert len(output.stdout) == 60000
+        assert len(output.stdout) == 60005
         assert time.monotonic() - began < 4
 
 

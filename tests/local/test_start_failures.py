@@ -111,9 +111,11 @@ async def test_a_job_that_cannot_be_started_says_why(
     if "env" in fields:
         fields = {"env": {k: v.format(folder=tmp_path) for k, v in fields["env"].items()}}
     async with local(cwd=tmp_path) as here:
+        descriptors = os.listdir(f"/proc/{here.guard_pid}/fd")
         output = Recorder()
         with pytest.raises(StartFailedError) as failure:
             await here.session.execute(execution(command(tmp_path), **fields), output)
+        assert os.listdir(f"/proc/{here.guard_pid}/fd") == descriptors
         assert str(failure.value) == text.format(folder=tmp_path)
         assert output.calls == []
         assert (await here.run(["true"]))[0].code == 0
