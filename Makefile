@@ -38,8 +38,9 @@ help:
 demo: $(STAMPS)/test
 	$(IN_VENV) examples/demo.py $(ARGS)
 
+# A file is run by one process, so that what its tests share is made once. ARGS='-n 0': one after another.
 test: $(STAMPS)/test
-	$(IN_VENV) -m pytest $(ARGS)
+	$(IN_VENV) -m pytest -n auto --dist loadfile $(ARGS)
 
 examples: $(STAMPS)/test
 	$(if $(EXAMPLE_TESTS),,$(error There are no tests of examples: tests/test_examples.py or tests/examples))

@@ -327,7 +327,11 @@ class JobSpec:
 
     def __attrs_post_init__(self) -> None:
         # Characters are counted first: none takes more than four bytes, and most jobs are small.
-        if 4 * sum(self._text_sizes(len).values()) <= MAX_TEXT_BYTES:
+        command = self.command
+        count = len(command) if isinstance(command, str) else sum(map(len, command))
+        if self.name is not None:
+            count += len(self.name)
+        if self.env is EMPTY and self.labels is EMPTY and 4 * count <= MAX_TEXT_BYTES:
             return
         sizes = self._text_sizes(_encoded_size)
         size = sum(sizes.values())

@@ -15,7 +15,7 @@ from tests.local.helpers import Recorder, execution, local, new_host, zombies_of
 
 pytestmark = pytest.mark.anyio
 
-ROUNDS = 200
+ROUNDS = 50
 
 
 def _census() -> tuple[list[str], int, list[int]]:
@@ -38,7 +38,7 @@ def _census() -> tuple[list[str], int, list[int]]:
     return sorted(descriptors), threading.active_count(), children
 
 
-async def test_two_hundred_openings_leave_as_much_as_five() -> None:
+async def test_fifty_openings_leave_as_much_as_five() -> None:
     censuses = []
     for turn in range(ROUNDS):
         async with local() as here:

@@ -16,7 +16,7 @@ from hodei_core.errors import ProvisionError
 from hodei_core.ids import WorkerId
 from hodei_core.resources import Resources
 from hodei_core.workers import Offer
-from tests.local.helpers import local, new_host
+from tests.local.helpers import PYTHON, REPOSITORY, local, new_host, script_environment
 
 
 def test_the_offer_is_the_machine_unless_told_otherwise() -> None:
@@ -105,6 +105,36 @@ async def test_another_system_than_linux_is_refused_by_name(
 ) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     assert "win32" in str(await _refusal(LocalProvider()))
+
+
+@pytest.mark.anyio
+async def test_where_modules_of_unix_are_missing_it_is_refused_by_name_too() -> None:
+    script = """
+import sys
+for name in ("fcntl", "resource", "pwd", "grp", "termios"):
+    sys.modules[name] = None
+sys.platform = "win32"
+import anyio
+from hodei_core.backends.local import LocalProvider
+from hodei_core.clock import SystemClock
+from hodei_core.errors import ProvisionError
+from hodei_core.ports import ProviderHost
+
+async def main():
+    try:
+        await LocalProvider().open(ProviderHost(host_id="h", clock=SystemClock()))
+    except ProvisionError as error:
+        print(error.permanent)
+
+try:
+    main().send(None)  # without an event loop: asyncio itself needs other modules there
+except StopIteration:
+    pass
+"""
+    result = await anyio.run_process(
+        [PYTHON, "-c", script], env=script_environment(), cwd=REPOSITORY, stderr=None
+    )
+    assert result.stdout == b"True\n"
 
 
 @pytest.mark.anyio

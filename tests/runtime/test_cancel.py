@@ -13,6 +13,7 @@ from hodei_core import (
     Reason,
     RetryPolicy,
 )
+from hodei_core.backends.memory import MemoryStore
 from hodei_core.testing import FakeClock
 from tests.runtime.workshop import LIMIT, Workshop, until
 
@@ -228,3 +229,13 @@ async def test_many_are_cancelled_by_filter_and_counted(workshop: Workshop) -> N
             workshop.open("b")
             assert (await other.wait()).ok
             assert await hodei.cancel_jobs() == 0
+
+
+async def test_more_are_cancelled_than_their_store_keeps(workshop: Workshop) -> None:
+    with anyio.fail_after(LIMIT):
+        store = MemoryStore(keep=5)
+        async with Hodei(store, providers=[workshop.provider()]) as hodei:
+            await hodei.drain()
+            await hodei.submit_many(["exit 0"] * 50)
+            assert await hodei.cancel_jobs() == 50
+            assert len(await hodei.list_jobs()) == 5

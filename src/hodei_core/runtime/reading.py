@@ -21,6 +21,7 @@ from hodei_core.runtime.explain import Situation, explain
 from hodei_core.runtime.host import Host
 from hodei_core.runtime.log_buffer import LogBuffer
 from hodei_core.runtime.log_stream import LogReader
+from hodei_core.runtime.waiters import Waiter
 from hodei_core.states import JobState, WaitingFor
 
 OUTPUT_BYTES = 8 * 1024 * 1024
@@ -70,17 +71,23 @@ class Reading(LogReader):
         Raises:
             JobNotFoundError, HodeiClosedError, HodeiBrokenError
         """
-        while True:
-            with self._host.waiters.of(job_id) as final:
-                job = await self._stored(job_id)
-                if job.state.is_final:
-                    return job
-                if self._host.closed:
-                    msg = f"this Hodei closed while job {job_id} was {job.state.name}"
-                    raise HodeiClosedError(msg)
-                await final.wait()
-                if final.job is not None:
-                    return final.job
+        with self._host.waiters.of(job_id) as waiter:
+            return await self.wait_as(waiter, job_id)
+
+    async def wait_as(self, waiter: Waiter, job_id: JobId) -> Job:
+        """Return a job when it is final, as one who is known to wait for it already.
+
+        What became final since then is returned though its store may have dropped it.
+        """
+        while waiter.job is None:
+            job = await self._stored(job_id)
+            if job.state.is_final:
+                return job
+            if self._host.closed:
+                msg = f"this Hodei closed while job {job_id} was {job.state.name}"
+                raise HodeiClosedError(msg)
+            await waiter.wait()
+        return waiter.job
 
     async def result(self, job: Job) -> JobResult:
         """Return the result of a final job, with the last of its output."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from contextlib import ExitStack
 
 import anyio.lowlevel
 
@@ -32,7 +32,6 @@ from hodei_core.specs import JobSpec
 from hodei_core.states import JobState
 
 _ACCEPTED_A_TURN = 64  # jobs stored before other tasks get their turn
-_Answer = TypeVar("_Answer")
 
 
 class Service:
@@ -104,8 +103,14 @@ class Service:
         self._host.check_readable()
         jobs = await self._host.store.jobs.select(matching, limit=None)
         ids = tuple(job.id for job in jobs if not job.state.is_final)
-        await self._request_cancel(ids, reason)
-        ended = [await self.reading.wait(job_id) for job_id in ids]
+        with ExitStack() as stack:
+            # All at once: a store that keeps few jobs may drop the first before the last has ended.
+            waiters = [stack.enter_context(self._host.waiters.of(job_id)) for job_id in ids]
+            await self._request_cancel(ids, reason)
+            ended = [
+                await self.reading.wait_as(waiter, job_id)
+                for waiter, job_id in zip(waiters, ids, strict=True)
+            ]
         return sum(job.state is JobState.CANCELLED for job in ended)
 
     async def _request_cancel(self, ids: tuple[JobId, ...], reason: str | None) -> None:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
 from hodei_core.backends.local.environment import base_environment
 from hodei_core.backends.local.limits import usable_cpus, usable_memory
-from hodei_core.backends.local.process import GuardProcess
-from hodei_core.backends.local.session import LocalSession
 from hodei_core.errors import ProvisionError
 from hodei_core.ids import WorkerId
 from hodei_core.ports.provider import ProviderHost, WorkerProvider, WorkerSession
 from hodei_core.resources import Resources
 from hodei_core.workers import Offer
+
+if TYPE_CHECKING:
+    from hodei_core.backends.local.session import LocalSession
 
 _END_SECONDS = 10.0
 
@@ -110,6 +111,10 @@ class LocalProvider(WorkerProvider):
     async def provision(self, worker_id: WorkerId) -> WorkerSession:
         if self._host_id is None or self._python is None or self._cwd is None:
             raise ProvisionError("the provider is not open")
+        # Only now: other systems lack modules that these load, and `open` must say so by name.
+        from hodei_core.backends.local.process import GuardProcess
+        from hodei_core.backends.local.session import LocalSession
+
         try:
             guard = GuardProcess.start(self._python)
         except OSError as error:
