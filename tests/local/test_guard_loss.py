@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import anyio
 import anyio.lowlevel
@@ -101,9 +102,13 @@ async def test_a_job_that_kills_its_parent_loses_the_worker_and_nothing_more() -
 async def test_a_guard_that_is_killed_leaves_nothing_not_even_what_fled() -> None:
     async with Losing() as worker:
         outputs = [worker.start(FLED) for _ in range(4)]
-        scrubbed = worker.start("env -i sh -c 'echo $$; exec sleep 300' & wait")
+        scrubbed = worker.start("echo $$; exec env -i sleep 300")
         pids = [pid for output in outputs for pid in await output.pids(3)]
-        pids += await scrubbed.pids(1)
+        (leader,) = await scrubbed.pids(1)
+        with anyio.fail_after(5):
+            while Path(f"/proc/{leader}/environ").read_bytes():
+                await anyio.lowlevel.checkpoint()
+        pids.append(leader)
         with watching(*pids) as processes:
             began = time.monotonic()
             os.kill(worker.session.guard_pid, signal.SIGKILL)
@@ -116,9 +121,11 @@ async def test_a_guard_that_is_killed_leaves_nothing_not_even_what_fled() -> Non
 
 
 async def test_a_lost_worker_takes_no_more_and_another_can_be_made() -> None:
+    before = len(os.listdir("/proc/self/fd"))
     async with Losing() as worker:
         os.kill(worker.session.guard_pid, signal.SIGKILL)
         await worker.lost(1)
+        assert len(os.listdir("/proc/self/fd")) == before
         with pytest.raises(NotStartedError):
             await worker.session.execute(execution(["true"]), Recorder())
         descriptors = len(os.listdir("/proc/self/fd"))
