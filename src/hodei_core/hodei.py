@@ -135,7 +135,7 @@ class Hodei:
     ) -> bool | None:
         tasks = self._tasks
         assert tasks is not None and self._body is not None, "it was entered"  # noqa: S101, PT018
-        self._host.check_process()
+        self._host.check_place()
         swallowed = bool(self._body.__exit__(exc_type, exc, traceback))
         try:
             await self._host.stop(Stop.NORMALLY if exc is None else Stop.AT_ONCE)
@@ -153,7 +153,7 @@ class Hodei:
         Raises:
             RuntimeError: not under asyncio; there use `async with`.
         """
-        self._host.check_process()
+        self._host.check_place()
         import asyncio  # a third of the time to import this package, and under trio for nothing
 
         try:

@@ -262,6 +262,8 @@ async def test_memory_is_limited_only_on_request() -> None:
     async with local(limit_memory=True) as here:
         text = await here.text(command, resources=Resources(1, "256MiB"))
         assert text == "262144\n262144\n"
+        until = "until [ $(ulimit -H -d) != unlimited ]; do :; done; ulimit -H -d; ulimit -d"
+        assert await here.text(until, resources=Resources(1, "32MiB")) == "32768\n32768\n"
         assert await here.text(command) == "unlimited\nunlimited\n"
         end, _ = await here.run(
             [PYTHON, "-c", "bytearray(300_000_000)"], resources=Resources(1, "256MiB")

@@ -9,6 +9,7 @@ from hodei_core import (
     Hodei,
     HodeiBrokenError,
     HodeiClosedError,
+    JobHandle,
     JobNotFoundError,
     JobResult,
     JobState,
@@ -385,3 +386,29 @@ async def test_what_had_not_started_when_all_was_interrupted_ends_cancelled() ->
     result = await job.wait()
     assert (result.state, result.reason) == (JobState.CANCELLED, Reason.INTERRUPTED)
     assert result.attempts == ()
+
+
+async def test_what_is_submitted_while_it_closes_is_refused_or_runs(workshop: Workshop) -> None:
+    """The catalogue's C10: never accepted and lost."""
+    accepted: list[JobHandle] = []
+    refused = anyio.Event()
+    hodei = Hodei(providers=[workshop.provider()])
+
+    async def submit_on_and_on() -> None:
+        while True:
+            try:
+                accepted.append(await hodei.submit("exit 0"))
+            except HodeiClosedError:
+                refused.set()
+                return
+            await anyio.lowlevel.checkpoint()
+
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            async with hodei:
+                await hodei.run("exit 0")
+                tasks.start_soon(submit_on_and_on)
+                await until(lambda: len(accepted) > 20)
+    assert refused.is_set()
+    for job in accepted:
+        assert (await job.wait()).ok

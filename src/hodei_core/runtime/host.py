@@ -28,6 +28,7 @@ from hodei_core.runtime.fleet import Fleet
 from hodei_core.runtime.interrupts import deferring_ctrl_c
 from hodei_core.runtime.log_buffer import LogBuffer
 from hodei_core.runtime.log_writer import LogWriter
+from hodei_core.runtime.loops import running_loop
 from hodei_core.runtime.reporter import Reporter
 from hodei_core.runtime.run import Run
 from hodei_core.runtime.shutdown import Shutdown, Stop
@@ -105,6 +106,7 @@ class Host:
             request_stop=self.request_stop,
         )
         self._pid: int | None = None
+        self._loop: object | None = None
         self._begun = False
         self._store_is_ours = False
         self._state = _State.NEW
@@ -118,30 +120,36 @@ class Host:
         """Refuse what needs a host that takes new work.
 
         Raises:
-            HodeiClosedError, HodeiBrokenError, ForkedError
+            HodeiClosedError, HodeiBrokenError, ForkedError, RuntimeError
         """
         self.check_readable()
         if self._state is not _State.OPEN:
             msg = "this Hodei is closing or closed: it takes no new jobs"
             raise HodeiClosedError(msg)
 
-    def check_process(self) -> None:
-        """Refuse what a forked child of the process that opened it asks for.
+    def check_place(self) -> None:
+        """Refuse calls from elsewhere than where it was opened.
 
         Raises:
-            ForkedError
+            ForkedError: from a forked child of the process that opened it.
+            RuntimeError: from another event loop, or another thread, while it is open.
         """
-        if self._pid is not None and os.getpid() != self._pid:
+        if self._pid is None:
+            return
+        if os.getpid() != self._pid:
             msg = "this Hodei was opened by the parent process; a forked child cannot use it"
             raise ForkedError(msg)
+        if self._state is not _State.CLOSED and running_loop() is not self._loop:
+            msg = "this Hodei was opened in another event loop; use it there, or open one here"
+            raise RuntimeError(msg)
 
     def check_readable(self) -> None:
         """Refuse what needs a host that can be read.
 
         Raises:
-            HodeiClosedError, HodeiBrokenError, ForkedError
+            HodeiClosedError, HodeiBrokenError, ForkedError, RuntimeError
         """
-        self.check_process()
+        self.check_place()
         if self._state is _State.NEW:
             msg = "this Hodei is not open: use `async with Hodei() as hodei:` or `await open()`"
             raise HodeiClosedError(msg)
@@ -174,12 +182,13 @@ class Host:
             RuntimeError: it was opened before.
             ForkedError: it was opened by the parent process.
         """
-        self.check_process()
+        self.check_place()
         if self._begun:
             msg = "a Hodei is opened once; make a new one"
             raise RuntimeError(msg)
         self._begun = True
         self._pid = os.getpid()
+        self._loop = running_loop()
 
     def resume(self) -> None:
         """Assign again after a drain."""
@@ -204,7 +213,7 @@ class Host:
         Raises:
             ForkedError
         """
-        self.check_process()
+        self.check_place()
         self.request_stop(how)
         try:
             with anyio.CancelScope(shield=how is not Stop.NORMALLY):
