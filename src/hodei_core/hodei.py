@@ -408,11 +408,16 @@ def _resolve_store(store: Store | str | os.PathLike[str] | None) -> Store:
     raise ValueError(msg)
 
 
+def default_provider() -> WorkerProvider:
+    """Return what runs the jobs of a `Hodei` that is given no providers."""
+    from hodei_core.backends.local import LocalProvider
+
+    return LocalProvider()
+
+
 def _resolve_providers(providers: Sequence[WorkerProvider] | None) -> tuple[WorkerProvider, ...]:
     if providers is None:
-        from hodei_core.backends.local import LocalProvider
-
-        return (LocalProvider(),)
+        return (default_provider(),)
     given = tuple(providers)
     names = [provider.offer.provider for provider in given]
     for name in names:

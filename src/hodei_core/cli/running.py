@@ -18,8 +18,7 @@ from hodei_core.cli.shows import Show
 from hodei_core.errors import HodeiError
 from hodei_core.events import JobRetried
 from hodei_core.handle import JobHandle
-from hodei_core.hodei import Hodei, _resolve_providers
-from hodei_core.ports import WorkerProvider
+from hodei_core.hodei import Hodei, default_provider
 from hodei_core.specs import JobSpec
 
 _BROKEN_PIPE = SIGNAL_BASE + 13
@@ -63,7 +62,7 @@ class _JobRun:
         try:
             with self._opening:
                 async with (
-                    Hodei(providers=[PacedProvider(_default_provider(), self._pace)]) as hodei,
+                    Hodei(providers=[PacedProvider(default_provider(), self._pace)]) as hodei,
                     hodei.events(JobRetried) as retries,
                 ):
                     self._job = await hodei.submit(self._spec)
@@ -135,11 +134,6 @@ class _JobRun:
         with suppress(HodeiError):  # the host broke: whoever waits for the job is told
             await self._job.cancel(name)
         self._printing.deadline = anyio.current_time() + _LAST_WORDS_SECONDS
-
-
-def _default_provider() -> WorkerProvider:
-    (provider,) = _resolve_providers(None)
-    return provider
 
 
 def _cancelling_signals() -> list[signal.Signals]:

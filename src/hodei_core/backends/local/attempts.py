@@ -97,11 +97,11 @@ class Attempts:
             if run is not None:
                 self._serve(run, notice)
 
-    def known(self) -> tuple[set[str], set[int]]:
+    def known(self) -> tuple[frozenset[str], frozenset[int]]:
         """Return the ids of the jobs under way, and the pids of the leaders that are known."""
         runs = self._runs.values()
-        leaders = {run.leader for run in runs if run.leader and run.exit is None}
-        return {run.job_id for run in runs}, leaders
+        leaders = frozenset(run.leader for run in runs if run.leader and run.exit is None)
+        return frozenset(run.job_id for run in runs), leaders
 
     def lose(self, message: str) -> None:
         """End every attempt here: the worker is gone."""

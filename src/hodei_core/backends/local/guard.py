@@ -602,7 +602,7 @@ class Guard:
         if marks.get(b"HODEI_HOST") == self.host_id:
             enclosing.append(marks.get(b"HODEI_JOB_ID", b""))
         for number, candidate in self.jobs.items():
-            if candidate.id in enclosing:
+            if candidate.id and candidate.id in enclosing:
                 return number
         return NOBODY
 

@@ -14,7 +14,7 @@ from hodei_core.backends.local.attempts import Attempts
 from hodei_core.backends.local.line import Line, base_request, file_of
 from hodei_core.backends.local.process import GuardProcess
 from hodei_core.backends.local.readiness import serve_readable
-from hodei_core.backends.local.sweep import end_jobs
+from hodei_core.backends.local.sweep import Lost, end_jobs, start_time
 from hodei_core.executions import Execution, Exit
 from hodei_core.ports.provider import (
     AttemptOutput,
@@ -51,6 +51,7 @@ class LocalSession(WorkerSession):
         limit_memory: bool = False,
     ) -> None:
         self._guard = guard
+        self._guard_since = start_time(guard.pid)
         self._host_id = host_id
         self._line = Line(guard.line, self._watch_writable)
         self._attempts = Attempts(self._line, cwd=cwd, limit_memory=limit_memory)
@@ -182,8 +183,11 @@ class LocalSession(WorkerSession):
 
     async def _sweep(self) -> None:
         job_ids, leaders = self._attempts.known()
-        if job_ids:
-            await anyio.to_thread.run_sync(end_jobs, self._host_id, job_ids, leaders, _END_SECONDS)
+        if job_ids and self._guard_since:
+            lost = Lost(
+                host_id=self._host_id, job_ids=job_ids, leaders=leaders, since=self._guard_since
+            )
+            await anyio.to_thread.run_sync(end_jobs, lost, _END_SECONDS)
 
     def _close(self, message: str = "the local worker was ended") -> None:
         """Serve no more: every attempt under way is lost, and the guard ends if it still runs."""

@@ -13,81 +13,93 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
+import attrs
+
 from hodei_core.backends.local.environment import OUTER_JOBS
 
 _LOOK_SECONDS = 0.005
 _PROC = Path("/proc")
 
 
-def end_jobs(
-    host_id: str, job_ids: Collection[str], leaders: Collection[int], seconds: float
-) -> bool:
-    """Kill all processes of some jobs of a host until none is left; whether none is.
+@attrs.frozen(kw_only=True)
+class Lost:
+    """What is known of the jobs whose guard has died."""
+
+    host_id: str
+    job_ids: frozenset[str]
+    leaders: frozenset[int]
+    """The pids of those leaders that the guard had told of: they lead sessions."""
+
+    since: int
+    """When the guard started, as `start_time` tells it: nothing older is of its jobs.
+
+    This bounds what a mistaken match can do: neither the host nor anything around it, nor a
+    service through which a mark came to a stranger (`at`, a terminal), is ever taken for a job.
+    """
+
+    def owns(self, pid: int) -> bool:
+        """Return whether a process is one of the jobs', and has not ended."""
+        stat = _stat(pid)
+        if not stat or stat[0] in "ZX" or pid == os.getpid() or int(stat[19]) < self.since:
+            return False
+        return int(stat[3]) in self.leaders or self._is_marked(pid)
+
+    def is_zombie_of_ours(self, pid: int) -> bool:
+        """Return whether it was one of the jobs' and ended as a child of this process."""
+        stat = _stat(pid)
+        return stat[:2] == ["Z", str(os.getpid())] and int(stat[19]) >= self.since
+
+    def _is_marked(self, pid: int) -> bool:
+        marks = _marks(pid)
+        of = marks.get(OUTER_JOBS, "").split(":")
+        if marks.get("HODEI_HOST") == self.host_id:
+            of.append(marks.get("HODEI_JOB_ID", ""))
+        return any(job_id and job_id in self.job_ids for job_id in of)
+
+
+def end_jobs(lost: Lost, seconds: float) -> bool:
+    """Kill all processes of some jobs until none is left; whether none is.
 
     Takes at most about `seconds`; blocks, so it belongs in a thread.
     """
-    sweep = _Sweep(host_id, job_ids, leaders)
     deadline = time.monotonic() + seconds
+    killed: set[int] = set()
     try:
-        while sweep.kill_found():
+        while found := [pid for pid in _pids() if lost.owns(pid)]:
+            for pid in found:
+                _kill(lost, pid)
+            killed.update(found)
             if time.monotonic() > deadline:
                 return False
             time.sleep(_LOOK_SECONDS)
     finally:
-        sweep.reap()
+        _reap(lost, killed)
     return True
 
 
-class _Sweep:
-    """Knows processes by the marks that they started with, and by the sessions of those.
+def start_time(pid: int) -> int:
+    """Return when a process started, in clock ticks since the boot; 0 if it is gone."""
+    stat = _stat(pid)
+    return int(stat[19]) if stat else 0
 
-    Nobody can enter a session from outside: who is in one with a marked process is of its job.
-    """
 
-    def __init__(self, host_id: str, job_ids: Collection[str], leaders: Collection[int]) -> None:
-        self._host_id = host_id
-        self._job_ids = job_ids
-        self._sessions = set(leaders)
+def _kill(lost: Lost, pid: int) -> None:
+    with suppress(OSError):
+        fd = os.pidfd_open(pid)
+        try:
+            # Looked at again behind the pidfd: the number may have passed to a stranger.
+            if lost.owns(pid):
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+        finally:
+            os.close(fd)
 
-    def kill_found(self) -> bool:
-        """Kill what can be found now; whether there was something."""
-        found = [pid for pid in _pids() if self._owns(pid)]
-        for pid in found:
-            self._kill(pid)
-        return bool(found)
 
-    def reap(self) -> None:
-        """Leave no zombies where this process is the one that adopts orphans: in a container."""
-        for pid in _pids():
-            stat = _stat(pid)
-            if stat[:2] == ["Z", str(os.getpid())] and int(stat[3]) in self._sessions:
-                with suppress(ChildProcessError):
-                    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
-
-    def _owns(self, pid: int) -> bool:
-        stat = _stat(pid)
-        if not stat or stat[0] in "ZX":
-            return False
-        session = int(stat[3])
-        if session not in self._sessions and self._is_marked(pid):
-            self._sessions.add(session)
-        return session in self._sessions
-
-    def _is_marked(self, pid: int) -> bool:
-        marks = _marks(pid)
-        if marks.get("HODEI_HOST") == self._host_id and marks.get("HODEI_JOB_ID") in self._job_ids:
-            return True
-        return any(outer in self._job_ids for outer in marks.get(OUTER_JOBS, "").split(":"))
-
-    def _kill(self, pid: int) -> None:
-        with suppress(OSError):
-            fd = os.pidfd_open(pid)
-            try:
-                # Looked at again behind the pidfd: the number may have passed to a stranger.
-                if self._owns(pid):
-                    signal.pidfd_send_signal(fd, signal.SIGKILL)
-            finally:
-                os.close(fd)
+def _reap(lost: Lost, killed: Collection[int]) -> None:
+    """Leave no zombies where this process is the one that adopts orphans: in a container."""
+    for pid in killed:
+        if lost.is_zombie_of_ours(pid):
+            with suppress(ChildProcessError):
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
 
 
 def _pids() -> list[int]:
