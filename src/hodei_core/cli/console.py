@@ -16,7 +16,7 @@ class OutputError(Exception):
 
     def __init__(self, error: OSError) -> None:
         super().__init__(f"the output cannot be written: {error.strerror or error}")
-        self.closed = isinstance(error, BrokenPipeError)
+        self.closed: bool = isinstance(error, BrokenPipeError)
         """Whether its reader has gone, as `head` does."""
 
 
@@ -34,8 +34,8 @@ class ByteWriter:
         self._lock = anyio.Lock(fast_acquire=True)
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
-        self.terminal = isatty(fd)
-        self.mid_line = False
+        self.terminal: bool = isatty(fd)
+        self.mid_line: bool = False
         """Whether what was written last is an unfinished line."""
 
     async def write(self, data: bytes) -> None:
@@ -79,8 +79,8 @@ class Console:
     """Where the program prints: the job's output, and messages of its own on standard error."""
 
     def __init__(self, mark: str = "hodei:") -> None:
-        self.out = _writer(sys.stdout, 1)
-        self.err = _writer(sys.stderr, 2)
+        self.out: ByteWriter = _writer(sys.stdout, 1)
+        self.err: ByteWriter = _writer(sys.stderr, 2)
         self._mark = mark
 
     async def say(self, message: str) -> None:

@@ -25,7 +25,7 @@ from hodei_core.scheduling.scheduler import Scheduler
 from hodei_core.states import JobState, Reason, WaitingFor
 from hodei_core.workers import Offer
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _BATCH = 256  # decisions in one step, so that none holds the event loop for long
 

@@ -21,8 +21,8 @@ class Deadline:
 
     def __init__(self, owner: Deadlines, at: float, order: int, call: Callable[[], None]) -> None:
         self._owner = owner
-        self.at = at
-        self.order = order
+        self.at: float = at
+        self.order: int = order
         self.call: Callable[[], None] | None = call
 
     def __lt__(self, other: Deadline) -> bool:

@@ -37,7 +37,7 @@ from hodei_core.scheduling.decisions import Wait
 from hodei_core.scheduling.scheduler import Scheduler
 from hodei_core.states import JobState
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _SAFETY_SECONDS = 0.5  # between looks while work waits: bounds the cost of a missed wake-up
 _STORE_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between asks of a store that refuses
@@ -61,7 +61,7 @@ class Dispatcher:
         stuck_after: timedelta | None,
         explain: Callable[[Job], Awaitable[str]],
     ) -> None:
-        self.draining = False
+        self.draining: bool = False
         """Whether nothing is assigned any more."""
 
         self._store = store

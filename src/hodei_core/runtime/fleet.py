@@ -42,7 +42,7 @@ from hodei_core.scheduling.scheduler import ProviderView
 from hodei_core.stats import ProviderStats
 from hodei_core.workers import Offer, Worker, WorkerState
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _LOSS_SECONDS = 5.0  # that the attempts of a lost worker have to notice it
 _PAUSE = Backoff(first=timedelta(milliseconds=100), max=timedelta(seconds=30), jitter=0)
@@ -78,7 +78,7 @@ class Fleet:
         ids: IdSource,
         host: FleetHost,
     ) -> None:
-        self.index = WorkerIndex()
+        self.index: WorkerIndex = WorkerIndex()
         self._given = tuple(providers)
         self._provided: dict[str, Provided] = {}
         self._opened: list[WorkerProvider] = []

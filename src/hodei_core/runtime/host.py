@@ -14,7 +14,7 @@ import anyio.abc
 
 from hodei_core.clock import Clock
 from hodei_core.errors import ForkedError, HodeiBrokenError, HodeiClosedError
-from hodei_core.ids import IdSource
+from hodei_core.ids import HostId, IdSource
 from hodei_core.jobs import Job
 from hodei_core.ports import (
     ProviderHost,
@@ -36,7 +36,7 @@ from hodei_core.runtime.slot import Slot
 from hodei_core.runtime.waiters import Waiters
 from hodei_core.scheduling.scheduler import Scheduler
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class _State(Enum):
@@ -62,14 +62,14 @@ class Host:
     ) -> None:
         self.store = store
         self.clock = clock
-        self.ids = IdSource()
-        self.id = self.ids.host_id()
-        self.dispatching = bool(providers)
-        self.waiters = Waiters()
-        self.bus = EventBus(clock)
-        self.deadlines = Deadlines(clock)
-        self.logs = LogWriter(store, self.deadlines)
-        self.fleet = Fleet(
+        self.ids: IdSource = IdSource()
+        self.id: HostId = self.ids.host_id()
+        self.dispatching: bool = bool(providers)
+        self.waiters: Waiters = Waiters()
+        self.bus: EventBus = EventBus(clock)
+        self.deadlines: Deadlines = Deadlines(clock)
+        self.logs: LogWriter = LogWriter(store, self.deadlines)
+        self.fleet: Fleet = Fleet(
             providers,
             store=store,
             clock=clock,
@@ -78,7 +78,7 @@ class Host:
             ids=self.ids,
             host=self,
         )
-        self.dispatcher = Dispatcher(
+        self.dispatcher: Dispatcher = Dispatcher(
             store=store,
             scheduler=scheduler,
             clock=clock,

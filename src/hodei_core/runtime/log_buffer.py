@@ -33,17 +33,17 @@ class LogBuffer:
 
     def __init__(self, job_id: JobId, *, last: int, touched: Callable[[LogBuffer], None]) -> None:
         self.job_id = job_id
-        self.last = last
+        self.last: int = last
         """The number of the last entry."""
 
-        self.closed = False
+        self.closed: bool = False
         """Whether the job is final and nothing more will come."""
 
-        self.unwritten_bytes = 0
-        self.writing = False
+        self.unwritten_bytes: int = 0
+        self.writing: bool = False
         """Whether a commit of segments is under way."""
 
-        self.left_attempt = 0
+        self.left_attempt: int = 0
         """The attempt that wrote the last entry that has left the buffer."""
 
         self._attempt = 0

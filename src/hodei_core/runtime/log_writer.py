@@ -13,7 +13,7 @@ from hodei_core.ports import AppendLogs, Store
 from hodei_core.runtime.deadlines import Deadlines
 from hodei_core.runtime.log_buffer import COMMIT_BYTES, LogBuffer
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _DELAY = 0.25  # seconds that output may stay unwritten
 _RETRY = 0.5  # seconds after which a store that refused is asked again

@@ -17,7 +17,7 @@ from hodei_core.jobs import Job
 from hodei_core.runtime.event_bus import EventBus
 from hodei_core.states import JobState
 
-logger = logging.getLogger("hodei_core.jobs")
+logger: logging.Logger = logging.getLogger("hodei_core.jobs")
 
 
 class Reporter:

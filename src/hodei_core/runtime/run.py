@@ -62,23 +62,23 @@ class Run(AttemptOutput):
 
     def __init__(self, host: RunHost, job: Job, worker_id: WorkerId) -> None:
         self._host = host
-        self.job = job
+        self.job: Job = job
         """The job as it is stored."""
 
-        self.worker_id = worker_id
-        self.assigned = host.clock.monotonic()
+        self.worker_id: WorkerId = worker_id
+        self.assigned: float = host.clock.monotonic()
         self.started_at: datetime | None = None
-        self.started_since = 0.0
+        self.started_since: float = 0.0
         """The start by the monotonic clock."""
 
-        self.recorded_start = False
+        self.recorded_start: bool = False
         """Whether RUNNING is stored."""
 
         self.cause: Reason | None = None
         """Why the attempt is being ended; None while nobody wants that."""
 
         self.cancel_message: str | None = None
-        self.shutdown = False
+        self.shutdown: bool = False
         self.ending: Ending | None = None
         """How it ended, once that is known."""
 

@@ -38,7 +38,7 @@ class Service:
     """Carries out the calls of users on one host. Each may raise what `Host.check_*` raise."""
 
     def __init__(self, host: Host, *, max_pending: int | None) -> None:
-        self.reading = Reading(host)
+        self.reading: Reading = Reading(host)
         self._host = host
         self._max_pending = max_pending
         self._accepted = 0

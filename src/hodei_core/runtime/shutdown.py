@@ -14,7 +14,7 @@ from hodei_core.runtime.deadlines import Deadlines
 from hodei_core.runtime.dispatcher import Dispatcher
 from hodei_core.runtime.run import SHUTDOWN_GRACE
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _MARGIN_SECONDS = 5.0  # beyond the grace, for trees to end and for their ends to be written
 

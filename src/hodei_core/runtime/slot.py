@@ -20,7 +20,7 @@ from hodei_core.runtime.log_buffer import LogBuffer
 from hodei_core.runtime.run import Run
 from hodei_core.states import Reason
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class SlotHost(Protocol):

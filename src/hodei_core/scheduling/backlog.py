@@ -36,10 +36,10 @@ class NeedsClass:
     __slots__ = ("complete", "needs", "number", "parked", "parked_at", "window")
 
     def __init__(self, needs: Needs, number: int) -> None:
-        self.needs = needs
-        self.number = number
+        self.needs: Needs = needs
+        self.number: int = number
         self.window: deque[Job] = deque()
-        self.complete = True
+        self.complete: bool = True
         """Whether the store holds no eligible job of the class besides those in view."""
 
         self.parked: Wait | None = None

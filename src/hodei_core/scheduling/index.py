@@ -19,14 +19,14 @@ class Candidate:
     __slots__ = ("cpus_free", "id", "memory_free", "offer", "slots_used", "taking")
 
     def __init__(self, id: WorkerId, offer: Offer) -> None:  # noqa: A002 - the field's name
-        self.id = id
-        self.offer = offer
-        self.slots_used = 0
-        self.cpus_free = offer.resources.cpus
-        self.memory_free = offer.resources.memory
+        self.id: WorkerId = id
+        self.offer: Offer = offer
+        self.slots_used: int = 0
+        self.cpus_free: float = offer.resources.cpus
+        self.memory_free: int | None = offer.resources.memory
         """Bytes that no job has reserved; None: no limit."""
 
-        self.taking = True
+        self.taking: bool = True
         """Whether it takes work; a draining worker does not."""
 
     @property

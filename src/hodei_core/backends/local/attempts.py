@@ -32,7 +32,7 @@ class Attempts:
     """
 
     def __init__(self, line: Line, *, cwd: str, limit_memory: bool) -> None:
-        self.pump = Pump(self._streams_ended)
+        self.pump: Pump = Pump(self._streams_ended)
         self._line = line
         self._cwd = cwd
         self._limit_memory = limit_memory

@@ -59,7 +59,7 @@ class NotStarted(Exception):  # noqa: N818 - an answer, not an error of the guar
 
     def __init__(self, text: bytes, *, passing: bool = False) -> None:
         super().__init__(text)
-        self.text = text[:MAX_TEXT]
+        self.text: bytes = text[:MAX_TEXT]
         self.passing = passing
 
 
@@ -69,14 +69,15 @@ class Job:
     __slots__ = ("ends", "id", "kill_at", "number", "pid", "running", "started", "told")
 
     def __init__(self, number: int, job_id: bytes, ends: list[int]) -> None:
-        self.number = number
-        self.id = job_id
-        self.ends = ends  # of its pipes: held until its exit is told, so that both come at once
-        self.pid = 0
-        self.started = 0.0
-        self.told = False
-        self.running = True
-        self.kill_at = float("inf")  # when SIGKILL follows; finite once it was told to end
+        self.number: int = number
+        self.id: bytes = job_id
+        # Of its pipes: held until its exit is told, so that both come at once.
+        self.ends: list[int] = ends
+        self.pid: int = 0
+        self.started: float = 0.0
+        self.told: bool = False
+        self.running: bool = True
+        self.kill_at: float = float("inf")  # when SIGKILL follows; finite once it was told to end
 
 
 # What /proc tells
@@ -255,34 +256,36 @@ class Guard:
     """Starts jobs, tells how they end, and ends what they leave."""
 
     def __init__(self, host_pid: int) -> None:
-        self.pid = os.getpid()
-        self.host = os.pidfd_open(host_pid)
+        self.pid: int = os.getpid()
+        self.host: int = os.pidfd_open(host_pid)
         if os.getppid() != host_pid:  # it had ended, and the number may be another's
             raise SystemExit(0)
-        self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, SOCKET)
-        self.null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self.child_exits = open_child_exits()
-        self.poll = select.epoll()
+        self.socket: _socket.socket = _socket.socket(
+            _socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, SOCKET
+        )
+        self.null: int = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self.child_exits: int = open_child_exits()
+        self.poll: select.epoll = select.epoll()
         for fd in (self.host, SOCKET, self.child_exits):
             self.poll.register(fd, select.EPOLLIN)
         try:
-            self.children_file = os.open(
+            self.children_file: int = os.open(
                 f"/proc/self/task/{self.pid}/children", os.O_RDONLY | os.O_CLOEXEC
             )
         except OSError:
             self.children_file = -1
-        self.cwd = b"/"
-        self.host_id = b""
+        self.cwd: bytes = b"/"
+        self.host_id: bytes = b""
         self.base: dict[bytes, bytes] = {}
         self.jobs: dict[int, Job] = {}  # by number: that run, or have left something behind
         self.leaders: dict[int, Job] = {}  # the same by the pid of the leader
-        self.running = 0
+        self.running: int = 0
         self.untold: list[Job] = []  # started, in order of the start
         self.ending: dict[int, Job] = {}
         self.owners: dict[int, int] = {}  # whose the processes are that came to the guard
         self.unsure: dict[int, int] = {}  # how often each was looked at in vain
         self.outbox: list[bytes] = []
-        self.blocked = False
+        self.blocked: bool = False
 
     # Serving
 

@@ -32,10 +32,10 @@ class GuardProcess:
         self._errors = errors
         self._end: str | None = None
         self._said = ""
-        self.ended_well = False
+        self.ended_well: bool = False
         """Whether it ended by itself, which it does once nothing is left of what it started."""
 
-        self.closed = False
+        self.closed: bool = False
 
     @classmethod
     def start(cls, python: str) -> GuardProcess:

@@ -20,9 +20,9 @@ class Stream:
     __slots__ = ("fd", "run", "source")
 
     def __init__(self, run: Run, fd: int, source: LogSource) -> None:
-        self.run = run
-        self.fd = fd
-        self.source = source
+        self.run: Run = run
+        self.fd: int = fd
+        self.source: LogSource = source
 
 
 class Run:
@@ -47,21 +47,21 @@ class Run:
     )
 
     def __init__(self, number: int, job_id: str, output: AttemptOutput) -> None:
-        self.number = number
-        self.job_id = job_id
-        self.output = output
+        self.number: int = number
+        self.job_id: str = job_id
+        self.output: AttemptOutput = output
         self.streams: list[Stream] = []  # that are not at their end
-        self.leader = 0  # the pid, once it was told
-        self.started = False
+        self.leader: int = 0  # the pid, once it was told
+        self.started: bool = False
         self.exit: Exit | None = None
-        self.left = False  # whether something of the tree was there when the leader exited
-        self.gone = False  # whether the guard has ended all of the tree
-        self.over = False  # whether there is nothing more to come
+        self.left: bool = False  # whether something of the tree was there when the leader exited
+        self.gone: bool = False  # whether the guard has ended all of the tree
+        self.over: bool = False  # whether there is nothing more to come
         self.error: Exception | None = None
-        self.pumped = False  # whether the pump reads its pipes
-        self.paused = False  # whether the buffer is full and the pipes are left to fill
+        self.pumped: bool = False  # whether the pump reads its pipes
+        self.paused: bool = False  # whether the buffer is full and the pipes are left to fill
         self.relief: anyio.CancelScope | None = None  # around the wait for room in the buffer
-        self.wake = anyio.Event()
+        self.wake: anyio.Event = anyio.Event()
 
     def tell_started(self, at: float | None = None) -> None:
         """Tell that it runs, since an instant of CLOCK_MONOTONIC, which both processes share."""

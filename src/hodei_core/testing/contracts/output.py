@@ -21,13 +21,13 @@ class RecordedOutput(AttemptOutput):
 
     def __init__(self, *, full_at: int | None = None, grace: float = 5.0) -> None:
         self.data: dict[LogSource, bytes] = {LogSource.STDOUT: b"", LogSource.STDERR: b""}
-        self.began = False
+        self.began: bool = False
         """Whether the attempt was told to have started."""
 
         self.returned = False
         """Set by the suite once `execute` has returned: nothing may come after."""
 
-        self.overrun = 0
+        self.overrun: int = 0
         """Bytes fed between being told that the buffer is full and its being empty again."""
 
         self._finished: set[LogSource] = set()

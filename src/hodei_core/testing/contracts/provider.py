@@ -38,7 +38,7 @@ class Worker:
     def __init__(self, provider: WorkerProvider, session: WorkerSession) -> None:
         self.provider = provider
         self.session = session
-        self.gone = anyio.Event()
+        self.gone: anyio.Event = anyio.Event()
         """Set when the session's `run` has returned."""
 
         self._jobs = 0
