@@ -116,7 +116,7 @@ async def test_ctrl_c_while_the_library_opens_ends_the_program(
             await anyio.wait_all_tasks_blocked()
             await super().open(host)
 
-    monkeypatch.setattr(running, "_default_provider", lambda: Interrupted(handler))
+    monkeypatch.setattr(running, "default_provider", lambda: Interrupted(handler))
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with anyio.fail_after(10):
