@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import IO, Any
 
 HODEI = (sys.executable, "-W", "error", "-m", "hodei_core")
-F_GETPIPE_SZ = 1032  # in `fcntl`, but not in every build of Python 3.10
 TIMEOUT = 30.0
 MARK = "CLI_TEST_MARK"
 
@@ -163,10 +162,9 @@ def waiting_bytes(stream: IO[bytes]) -> int:
     return int.from_bytes(count, sys.byteorder)
 
 
-def until_full(stream: IO[bytes]) -> None:
-    """Return once a pipe takes no more, without reading it."""
-    capacity = fcntl.fcntl(stream.fileno(), F_GETPIPE_SZ)
-    until(lambda: waiting_bytes(stream) > capacity - 2 * select.PIPE_BUF)
+def is_full(fd: int) -> bool:
+    """Return whether a pipe takes no more, by its writing end."""
+    return not select.select([], [fd], [], 0)[1]
 
 
 JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
