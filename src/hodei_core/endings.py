@@ -10,6 +10,7 @@ from hodei_core.executions import Exit
 from hodei_core.jobs import Job
 from hodei_core.retry import Backoff
 from hodei_core.states import JobState, Reason
+from hodei_core.values import Value
 
 MAX_RETURNS = 10
 """Free returns in a row after which a job is not tried again."""
@@ -23,8 +24,8 @@ RETURN_BACKOFF = Backoff(first=timedelta(milliseconds=200), max=timedelta(second
 _SIGNALS = range(129, 193)  # 128 + n, for the signal numbers 1 to 64
 
 
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class Ending:
+@attrs.frozen(kw_only=True, weakref_slot=False, eq=False, repr=False)
+class Ending(Value):
     """What was seen of an attempt's end."""
 
     exit: Exit | None = None

@@ -8,17 +8,18 @@ import attrs
 
 from hodei_core.ids import JobId, WorkerId
 from hodei_core.states import JobState, Reason
+from hodei_core.values import Value
 
 
-@attrs.frozen(kw_only=True)
-class Event:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Event(Value):
     """Something that happened."""
 
     at: datetime
     """When; aware, UTC."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class JobEvent(Event):
     """Something that happened to a job."""
 
@@ -27,14 +28,14 @@ class JobEvent(Event):
     """The job's version with this event's state in it."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class JobSubmitted(JobEvent):
     """A job was accepted and is stored."""
 
     name: str | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class JobAssigned(JobEvent):
     """A worker is to run the job."""
 
@@ -42,7 +43,7 @@ class JobAssigned(JobEvent):
     attempt: int
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class JobStarted(JobEvent):
     """An attempt runs."""
 
@@ -50,7 +51,7 @@ class JobStarted(JobEvent):
     attempt: int
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class JobRetried(JobEvent):
     """The job is PENDING again: an attempt ended and another follows, or none had started."""
 
@@ -64,7 +65,7 @@ class JobRetried(JobEvent):
     """When the job may be assigned again."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class JobFinished(JobEvent):
     """The job reached its final state."""
 
@@ -73,7 +74,7 @@ class JobFinished(JobEvent):
     exit_code: int | None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class JobStuck(JobEvent):
     """A due job has waited for longer than `stuck_after`; once per wait."""
 
@@ -82,7 +83,7 @@ class JobStuck(JobEvent):
     """Why it is still where it is."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class WorkerEvent(Event):
     """Something that happened to a worker."""
 
@@ -90,34 +91,34 @@ class WorkerEvent(Event):
     provider: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class WorkerProvisioning(WorkerEvent):
     """A provider was asked to make the worker."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class WorkerReady(WorkerEvent):
     """The worker takes work."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class WorkerDraining(WorkerEvent):
     """The worker takes no more work."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class WorkerTerminated(WorkerEvent):
     """The worker is gone, as planned."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class WorkerLost(WorkerEvent):
     """The worker is gone without plan; what it ran is rescued."""
 
     message: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ProviderEvent(Event):
     """Something that happened to a provider."""
 
@@ -125,17 +126,17 @@ class ProviderEvent(Event):
     message: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ProviderTripped(ProviderEvent):
     """A provider failed to make workers and is left alone for a while."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ProviderRecovered(ProviderEvent):
     """A provider makes workers again."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class SubscriberLagged(Event):
     """A subscriber was too slow; its oldest events were dropped."""
 

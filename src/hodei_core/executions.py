@@ -10,10 +10,11 @@ from hodei_core.ids import JobId
 from hodei_core.jobs import Usage
 from hodei_core.logs import LogSource
 from hodei_core.specs import JobSpec
+from hodei_core.values import Value
 
 
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class Execution:
+@attrs.frozen(kw_only=True, weakref_slot=False, eq=False, repr=False)
+class Execution(Value):
     """What a worker is to run."""
 
     job_id: JobId
@@ -23,8 +24,8 @@ class Execution:
     spec: JobSpec
 
 
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class Exit:
+@attrs.frozen(kw_only=True, weakref_slot=False, eq=False, repr=False)
+class Exit(Value):
     """How an attempt ended on its worker."""
 
     code: int | None

@@ -6,10 +6,11 @@ import attrs
 
 from hodei_core.ids import JobId, WorkerId
 from hodei_core.states import JobState
+from hodei_core.values import Value
 
 
-@attrs.frozen(kw_only=True)
-class Explanation:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Explanation(Value):
     """Why a job is where it is; `str()` of it is the answer in words."""
 
     job_id: JobId

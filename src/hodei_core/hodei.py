@@ -9,8 +9,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, overload
 
 import anyio
-import anyio.abc
-import anyio.lowlevel
 from typing_extensions import Self, Unpack
 
 from hodei_core.checks import whole_number
@@ -38,6 +36,8 @@ from hodei_core.workers import Worker, WorkerState
 
 if TYPE_CHECKING:
     import asyncio
+
+    from anyio.abc import TaskGroup
 
 _SPECS_A_TURN = 500  # jobs checked before other tasks get their turn
 _RUN_MARGIN_SECONDS = 5.0  # beyond the grace, that a cancelled `run` waits for its job's end
@@ -94,7 +94,7 @@ class Hodei:
             explain=self._explain,
         )
         self._service = Service(self._host, max_pending=max_pending)
-        self._tasks: anyio.abc.TaskGroup | None = None
+        self._tasks: TaskGroup | None = None
         self._body: anyio.CancelScope | None = None
         self._owner: asyncio.Task[None] | None = None
 
@@ -242,7 +242,7 @@ class Hodei:
         for job in jobs:
             specs.append(_spec(job, {}))
             if not len(specs) % _SPECS_A_TURN:
-                await anyio.lowlevel.checkpoint()
+                await anyio.sleep(0)
         if not specs:
             return []
         return [JobHandle(self._service, job.id) for job in await self._service.accept(specs)]

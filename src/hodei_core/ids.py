@@ -1,9 +1,9 @@
-"""Identifiers of jobs, workers and hosts."""
+"""Identifiers of jobs, workers and hosts, and the randomness that they are made of."""
 
 from __future__ import annotations
 
 import os
-import random
+from collections.abc import Callable
 from typing import NewType
 
 JobId = NewType("JobId", str)
@@ -16,11 +16,15 @@ HostId = NewType("HostId", str)
 """The identifier of one opening of a `Hodei` that dispatches: its incarnation."""
 
 
-class IdSource:
-    """Makes identifiers: from the system's randomness, or from a seed in simulations."""
+RandomBytes = Callable[[int], bytes]
+"""Returns so many random bytes: `os.urandom`; in simulations a seeded generator's `randbytes`."""
 
-    def __init__(self, seed: int | None = None) -> None:
-        self._random = None if seed is None else random.Random(seed)  # noqa: S311 - a replayable history is the point
+
+class IdSource:
+    """Makes identifiers, and whatever else is left to chance."""
+
+    def __init__(self, random_bytes: RandomBytes = os.urandom) -> None:
+        self._random_bytes = random_bytes
 
     def job_id(self) -> JobId:
         """Return a new id for a job."""
@@ -39,11 +43,13 @@ class IdSource:
         """Return a new id for one opening of a host."""
         return HostId(self._digits())
 
+    def chance(self) -> float:
+        """Return a random number, from 0 to just below 1."""
+        return int.from_bytes(self._random_bytes(4), "big") / 2**32
+
     def _digits(self) -> str:
         """Return 128 random bits as 32 hexadecimal digits."""
-        if self._random is None:
-            return os.urandom(16).hex()
-        return f"{self._random.getrandbits(128):032x}"
+        return self._random_bytes(16).hex()
 
 
 _VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}

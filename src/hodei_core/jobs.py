@@ -11,10 +11,11 @@ from typing_extensions import Self
 from hodei_core.ids import JobId, WorkerId
 from hodei_core.specs import JobSpec
 from hodei_core.states import JobState, Reason, WaitingFor, check_transition
+from hodei_core.values import Value
 
 
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class Usage:
+@attrs.frozen(kw_only=True, weakref_slot=False, eq=False, repr=False)
+class Usage(Value):
     """What an attempt used: its leader and the children that it waited for."""
 
     cpu: timedelta
@@ -24,8 +25,8 @@ class Usage:
     """The largest resident memory of any one of its processes."""
 
 
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class Attempt:
+@attrs.frozen(kw_only=True, weakref_slot=False, eq=False, repr=False)
+class Attempt(Value):
     """One run of a job on a worker."""
 
     number: int
@@ -50,8 +51,8 @@ class Attempt:
     """Whether it does not count against `max_attempts`: the host's shutdown ended it."""
 
 
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class Job:
+@attrs.frozen(kw_only=True, weakref_slot=False, eq=False, repr=False)
+class Job(Value):
     """An accepted job as it was at one instant."""
 
     id: JobId
@@ -258,11 +259,11 @@ class Job:
 
 # A draft has the layout of the frozen class, so that it can be written field by field and then
 # become one: a tenth of the cost of `attrs.evolve`, on the path of every job.
-class _JobDraft:
+class _JobDraft(Value):
     __slots__ = tuple(field.name for field in attrs.fields(Job))
 
 
-class _AttemptDraft:
+class _AttemptDraft(Value):
     __slots__ = tuple(field.name for field in attrs.fields(Attempt))
 
 

@@ -11,6 +11,7 @@ import attrs
 
 from hodei_core.enums import NamedEnum
 from hodei_core.ids import JobId
+from hodei_core.values import Value
 
 MAX_LINE_BYTES = 64 * 1024
 """The most bytes one entry holds, its newline included."""
@@ -34,8 +35,8 @@ def _shown(data: bytes) -> str:
     return f"{data[:_SHOWN_BYTES]!r}... ({len(data)} bytes)"
 
 
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class LogEntry:
+@attrs.frozen(kw_only=True, weakref_slot=False, eq=False, repr=False)
+class LogEntry(Value):
     """One line of a job's output, or a note that lines were lost."""
 
     job_id: JobId
@@ -64,7 +65,7 @@ class LogEntry:
         return self.data.removesuffix(b"\n").decode("utf-8", "replace")
 
 
-class _Draft:
+class _Draft(Value):
     """A `LogEntry` that can still be written: of the same layout, so it becomes one at the end.
 
     Eight times as fast as the keyword arguments of a frozen class.
@@ -73,8 +74,8 @@ class _Draft:
     __slots__ = tuple(field.name for field in attrs.fields(LogEntry))
 
 
-@attrs.frozen(kw_only=True)
-class LogSegment:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class LogSegment(Value):
     """A run of consecutive entries of one source that arrived together.
 
     The unit that buffers keep and stores write; entries are made from it when read.

@@ -12,6 +12,7 @@ from hodei_core.errors import JobFailedError
 from hodei_core.ids import JobId
 from hodei_core.jobs import Attempt, Job
 from hodei_core.states import JobState, Reason
+from hodei_core.values import Value
 
 TEXT_BYTES = 64 * 1024
 """How much of the end of each stream a result holds."""
@@ -19,8 +20,8 @@ TEXT_BYTES = 64 * 1024
 _SHOWN_LINES = 20
 
 
-@attrs.frozen(kw_only=True)
-class JobResult:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class JobResult(Value):
     """The end of a job: its final state and the last of its output."""
 
     job_id: JobId

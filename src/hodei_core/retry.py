@@ -10,6 +10,7 @@ import attrs
 from hodei_core.clock import to_timedelta
 from hodei_core.errors import InvalidJobError, shown
 from hodei_core.states import Reason
+from hodei_core.values import Value
 
 RETRYABLE = frozenset(
     {
@@ -74,8 +75,8 @@ def _jitter(value: float) -> float:
     return _number("retry.backoff.jitter", value, 0, 1)
 
 
-@attrs.frozen(kw_only=True)
-class Backoff:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Backoff(Value):
     """A growing pause: `first * factor ** (n - 1)` before the n-th retry, at most `max`."""
 
     first: timedelta = attrs.field(default=timedelta(seconds=1), converter=_first)
@@ -149,8 +150,8 @@ def _flag(value: bool) -> bool:
     return value
 
 
-@attrs.frozen(kw_only=True)
-class RetryPolicy:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class RetryPolicy(Value):
     """How often a job is tried, after which ends, with which pauses."""
 
     max_attempts: int = attrs.field(default=1, converter=_attempts)

@@ -19,6 +19,7 @@ from hodei_core.errors import InvalidJobError, shown
 from hodei_core.frozendict import EMPTY, FrozenDict
 from hodei_core.resources import Resources
 from hodei_core.retry import MAX_SPAN, RetryPolicy, is_whole
+from hodei_core.values import Value
 
 Command: TypeAlias = Union[str, Sequence[Union[str, "os.PathLike[str]"]]]  # noqa: UP007 - evaluated on 3.10
 """A shell text (`str`), or an argument vector that no shell ever sees."""
@@ -258,8 +259,8 @@ def _encoded_size(text: str) -> int:
     return len(text) if text.isascii() else len(os.fsencode(text))
 
 
-@attrs.frozen(weakref_slot=False)
-class JobSpec:
+@attrs.frozen(weakref_slot=False, eq=False, repr=False)
+class JobSpec(Value):
     """The frozen request for a job; checked and converted when made.
 
     Hashable and picklable. Command, env, labels and name take 1 MiB together at most.

@@ -7,6 +7,7 @@ from collections.abc import Set
 import attrs
 
 from hodei_core.enums import NamedEnum
+from hodei_core.values import Value
 
 
 class JobState(NamedEnum):
@@ -103,8 +104,8 @@ class Reason(NamedEnum):
     """No host of the store could ever run it."""
 
 
-@attrs.frozen(kw_only=True)
-class Transition:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Transition(Value):
     """One allowed change of a job's state."""
 
     source: JobState

@@ -9,11 +9,12 @@ from typing import Literal
 import attrs
 
 from hodei_core.states import JobState
+from hodei_core.values import Value
 from hodei_core.workers import WorkerState
 
 
-@attrs.frozen(kw_only=True)
-class ProviderStats:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class ProviderStats(Value):
     """One provider at one instant."""
 
     workers: Mapping[WorkerState, int]
@@ -36,8 +37,8 @@ class ProviderStats:
     last_error: str | None
 
 
-@attrs.frozen(kw_only=True)
-class Stats:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Stats(Value):
     """A store and the host that dispatches from it, at one instant."""
 
     pending: int

@@ -11,6 +11,7 @@ from hodei_core.enums import NamedEnum
 from hodei_core.frozendict import EMPTY, frozen_texts
 from hodei_core.ids import JobId, WorkerId
 from hodei_core.resources import Resources
+from hodei_core.values import Value
 
 
 class WorkerState(NamedEnum):
@@ -51,8 +52,8 @@ class Offer:
     image: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Worker:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Worker(Value):
     """A worker as it was at one instant."""
 
     id: WorkerId

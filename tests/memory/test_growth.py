@@ -244,12 +244,12 @@ async def test_the_position_of_the_last_yields_to_other_tasks(
     looks = Looks(monkeypatch)
     longest = 0
 
-    async def checkpoint() -> None:
+    async def turn(_: float) -> None:
         nonlocal longest
         longest = max(longest, looks.count)
         looks.count = 0
 
-    monkeypatch.setattr("anyio.lowlevel.checkpoint", checkpoint)
+    monkeypatch.setattr("anyio.sleep", turn)
     assert await store.queue.position(jobs[-1].id) == len(jobs) - 1
     assert 0 < longest <= 2_000
 
@@ -261,11 +261,11 @@ async def test_a_search_through_all_jobs_yields_to_other_tasks(
     await fill(store, 20_000)
     checkpoints = 0
 
-    async def checkpoint() -> None:
+    async def turn(_: float) -> None:
         nonlocal checkpoints
         checkpoints += 1
 
-    monkeypatch.setattr("anyio.lowlevel.checkpoint", checkpoint)
+    monkeypatch.setattr("anyio.sleep", turn)
     assert await store.jobs.select(JobFilter(name="nobody"), limit=None) == []
     assert checkpoints >= 9
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import uuid
 
 from hodei_core.ids import IdSource
@@ -58,7 +59,7 @@ def test_each_incarnation_of_a_host_has_an_id_of_its_own() -> None:
 
 
 def ids_of(seed: int) -> list[str]:
-    source = IdSource(seed)
+    source = IdSource(random.Random(seed).randbytes)
     return [source.job_id(), source.worker_id("w"), source.host_id(), source.job_id()]
 
 
@@ -71,15 +72,26 @@ def test_a_seed_gives_the_same_ids_again() -> None:
 
 def test_a_seed_gives_the_same_ids_in_another_process() -> None:
     script = (
+        "import random\n"
         "from hodei_core.ids import IdSource\n"
-        "s = IdSource(1)\n"
+        "s = IdSource(random.Random(1).randbytes)\n"
         "print(s.job_id(), s.worker_id('w'), s.host_id(), s.job_id())"
     )
     assert run_python(script, hash_seed=3).decode().split() == ids_of(1)
 
 
 def test_a_seeded_source_is_independent_of_others() -> None:
-    first, second = IdSource(5), IdSource(5)
+    first, second = (IdSource(random.Random(5).randbytes) for _ in range(2))
     mixed = [first.job_id(), second.job_id(), first.job_id(), second.job_id()]
     assert mixed[0] == mixed[1]
     assert mixed[2] == mixed[3]
+
+
+def test_a_chance_lies_between_0_and_1() -> None:
+    source = IdSource()
+    chances = [source.chance() for _ in range(1000)]
+    assert all(0 <= chance < 1 for chance in chances)
+    assert min(chances) < 0.1
+    assert max(chances) > 0.9
+    assert IdSource(lambda count: b"\0" * count).chance() == 0
+    assert IdSource(lambda count: b"\xff" * count).chance() < 1

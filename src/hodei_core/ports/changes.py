@@ -12,11 +12,12 @@ from hodei_core.ids import JobId, WorkerId
 from hodei_core.jobs import Job
 from hodei_core.logs import LogSegment
 from hodei_core.specs import JobSpec
+from hodei_core.values import Value
 from hodei_core.workers import Worker
 
 
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class Submission:
+@attrs.frozen(kw_only=True, weakref_slot=False, eq=False, repr=False)
+class Submission(Value):
     """A job that is to be accepted."""
 
     id: JobId
@@ -26,8 +27,8 @@ class Submission:
     """The final job that it repeats, and whose key it takes over."""
 
 
-@attrs.frozen(weakref_slot=False)
-class Accept:
+@attrs.frozen(weakref_slot=False, eq=False, repr=False)
+class Accept(Value):
     """Store new jobs: all or none.
 
     A submission whose key is known stores nothing and yields the job that holds it, unless
@@ -40,8 +41,8 @@ class Accept:
     """The most PENDING jobs of the store that may exist afterwards, the new ones counted."""
 
 
-@attrs.frozen(weakref_slot=False)
-class Advance:
+@attrs.frozen(weakref_slot=False, eq=False, repr=False)
+class Advance(Value):
     """Replace a job by its next value, if its stored version is `expected`.
 
     An assignment is refused, too, when its worker is not registered or has no slot free.
@@ -53,16 +54,16 @@ class Advance:
     expected: int
 
 
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class CancelRequest:
+@attrs.frozen(kw_only=True, weakref_slot=False, eq=False, repr=False)
+class CancelRequest(Value):
     """Somebody's wish that a job ends."""
 
     at: datetime
     reason: str | None = None
 
 
-@attrs.frozen(weakref_slot=False)
-class RequestCancel:
+@attrs.frozen(weakref_slot=False, eq=False, repr=False)
+class RequestCancel(Value):
     """Store a cancel request with each job that is not final; the first request stays.
 
     Outcome: `jobs` holds each job as it is stored; jobs that are unknown are left out.
@@ -72,8 +73,8 @@ class RequestCancel:
     request: CancelRequest
 
 
-@attrs.frozen(weakref_slot=False)
-class MarkDue:
+@attrs.frozen(weakref_slot=False, eq=False, repr=False)
+class MarkDue(Value):
     """Let delayed and backing-off jobs whose `due_at` has come into the queue.
 
     Outcome: `jobs`, those that came in, in the order of the queue.
@@ -82,16 +83,16 @@ class MarkDue:
     now: datetime
 
 
-@attrs.frozen(weakref_slot=False)
-class AppendLogs:
+@attrs.frozen(weakref_slot=False, eq=False, repr=False)
+class AppendLogs(Value):
     """Append segments to a job's log; the numbers follow on what is stored."""
 
     job_id: JobId
     segments: tuple[LogSegment, ...]
 
 
-@attrs.frozen(weakref_slot=False)
-class PutWorker:
+@attrs.frozen(weakref_slot=False, eq=False, repr=False)
+class PutWorker(Value):
     """Register a worker, or replace what is known of it.
 
     `slots_used`, `jobs` and `idle_since` are the store's own: they follow the assignments.
@@ -100,15 +101,15 @@ class PutWorker:
     worker: Worker
 
 
-@attrs.frozen(weakref_slot=False)
-class RemoveWorker:
+@attrs.frozen(weakref_slot=False, eq=False, repr=False)
+class RemoveWorker(Value):
     """Forget a worker. No job may be assigned to it."""
 
     worker_id: WorkerId
 
 
-@attrs.frozen(weakref_slot=False)
-class Prune:
+@attrs.frozen(weakref_slot=False, eq=False, repr=False)
+class Prune(Value):
     """Delete final jobs that finished before `before`, with attempts and logs.
 
     Outcome: `count`.
@@ -122,8 +123,8 @@ Change: TypeAlias = Union[  # noqa: UP007 - evaluated on 3.10
 ]
 
 
-@attrs.frozen(kw_only=True, weakref_slot=False)
-class Outcome:
+@attrs.frozen(kw_only=True, weakref_slot=False, eq=False, repr=False)
+class Outcome(Value):
     """A store's answer to one change."""
 
     applied: bool = True

@@ -8,10 +8,11 @@ import attrs
 
 from hodei_core.ids import JobId
 from hodei_core.logs import LogSegment
+from hodei_core.values import Value
 
 
-@attrs.frozen(kw_only=True)
-class LogBounds:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class LogBounds(Value):
     """Which numbers of a job's log are stored."""
 
     last: int

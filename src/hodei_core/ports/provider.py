@@ -10,6 +10,7 @@ from hodei_core.clock import Clock
 from hodei_core.executions import Execution, Exit
 from hodei_core.ids import HostId, WorkerId
 from hodei_core.logs import LogSource
+from hodei_core.values import Value
 from hodei_core.workers import Offer
 
 
@@ -25,8 +26,8 @@ class WorkerLostError(Exception):
     """The worker is gone without plan; what it ran may have started."""
 
 
-@attrs.frozen(kw_only=True)
-class ProviderHost:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class ProviderHost(Value):
     """What a provider is told of the host that opens it."""
 
     host_id: HostId

@@ -11,10 +11,11 @@ from hodei_core.frozendict import EMPTY, frozen_texts
 from hodei_core.ids import JobId
 from hodei_core.jobs import Job
 from hodei_core.states import JobState
+from hodei_core.values import Value
 
 
-@attrs.frozen(kw_only=True)
-class JobFilter:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class JobFilter(Value):
     """Which jobs: each condition that is given must hold."""
 
     states: frozenset[JobState] | None = None

@@ -7,12 +7,10 @@ what follows, writes all of it in one transaction, and tells about it afterwards
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 
 import anyio
-import anyio.lowlevel
 
 from hodei_core.clock import Clock
 from hodei_core.endings import Ending
@@ -60,6 +58,7 @@ class Dispatcher:
         waiters: Waiters,
         stuck_after: timedelta | None,
         explain: Callable[[Job], Awaitable[str]],
+        chance: Callable[[], float],
     ) -> None:
         self.draining: bool = False
         """Whether nothing is assigned any more."""
@@ -83,7 +82,7 @@ class Dispatcher:
             reporter=reporter,
             durable=store.durable,
             wake=self.wake,
-            chance=random.Random(),  # noqa: S311 - it spreads retries, it keeps no secret
+            chance=chance,
         )
         self._assigner = Assigner(
             queue=store.queue,
@@ -301,7 +300,7 @@ class Dispatcher:
                 for job in jobs[start : start + _CLOSE_BATCH]:
                     self._unstarted.plan_interruption(plan, job)
                 plan.settle(await self._apply(plan.changes))
-                await anyio.lowlevel.checkpoint()
+                await anyio.sleep(0)
             count += len(jobs)
         return count
 

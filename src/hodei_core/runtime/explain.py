@@ -15,10 +15,11 @@ from hodei_core.scheduling.index import Candidate
 from hodei_core.scheduling.needs import Needs
 from hodei_core.scheduling.scheduler import ProviderView
 from hodei_core.states import JobState, Reason, WaitingFor
+from hodei_core.values import Value
 
 
-@attrs.frozen(kw_only=True)
-class Situation:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Situation(Value):
     """What is known around one job at one instant."""
 
     job: Job

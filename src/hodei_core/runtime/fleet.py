@@ -6,10 +6,9 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
-import anyio.abc
 import attrs
 
 from hodei_core.clock import Clock
@@ -41,6 +40,9 @@ from hodei_core.scheduling.needs import Needs
 from hodei_core.scheduling.scheduler import ProviderView
 from hodei_core.stats import ProviderStats
 from hodei_core.workers import Offer, Worker, WorkerState
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup, TaskStatus
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -88,7 +90,7 @@ class Fleet:
         self._bus = bus
         self._ids = ids
         self._host = host
-        self._tasks: anyio.abc.TaskGroup | None = None
+        self._tasks: TaskGroup | None = None
         self._idle: dict[WorkerId, list[Slot]] = {}
         self._views: tuple[ProviderView, ...] | None = None
         self._closing = False
@@ -139,7 +141,7 @@ class Fleet:
 
     # Its life
 
-    async def open(self, host: ProviderHost, tasks: anyio.abc.TaskGroup) -> None:
+    async def open(self, host: ProviderHost, tasks: TaskGroup) -> None:
         """Open the providers and make the workers that they start with.
 
         Raises:
@@ -168,7 +170,7 @@ class Fleet:
         self._opened.clear()
 
     async def _make_and_serve_first(
-        self, provided: Provided, *, task_status: anyio.abc.TaskStatus[None]
+        self, provided: Provided, *, task_status: TaskStatus[None]
     ) -> None:
         worker, session = await self._make(provided)
         task_status.started()

@@ -8,9 +8,9 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import anyio
-import anyio.abc
 
 from hodei_core.clock import Clock
 from hodei_core.errors import ForkedError, HodeiBrokenError, HodeiClosedError
@@ -35,6 +35,9 @@ from hodei_core.runtime.shutdown import Shutdown, Stop
 from hodei_core.runtime.slot import Slot
 from hodei_core.runtime.waiters import Waiters
 from hodei_core.scheduling.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -89,6 +92,7 @@ class Host:
             waiters=self.waiters,
             stuck_after=stuck_after,
             explain=explain,
+            chance=self.ids.chance,
         )
         self.dispatcher.draining = not self.dispatching
         self.failure: BaseException | None = None
@@ -271,7 +275,7 @@ class Host:
         if error is not None:
             raise error
 
-    async def _serve(self, tasks: anyio.abc.TaskGroup, opened: anyio.Event) -> BaseException | None:
+    async def _serve(self, tasks: TaskGroup, opened: anyio.Event) -> BaseException | None:
         loops = {
             "dispatcher": self.dispatcher.run,
             "deadlines": self.deadlines.run,

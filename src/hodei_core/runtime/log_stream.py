@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from types import TracebackType
 
-import anyio.lowlevel
+import anyio
 from typing_extensions import Self
 
 from hodei_core.checks import whole_number
@@ -129,7 +129,7 @@ class LogStream:
 
     async def _batch(self) -> list[LogEntry]:
         """Return the next entries, at least one; none at the end."""
-        await anyio.lowlevel.checkpoint()
+        await anyio.sleep(0)
         if not self._begun:
             await self._begin()
         while True:

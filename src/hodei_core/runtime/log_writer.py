@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 import anyio
-import anyio.lowlevel
 
 from hodei_core.errors import HodeiError
 from hodei_core.ids import JobId
@@ -75,7 +74,7 @@ class LogWriter:
                 job_id, buffer = next(iter(self._dirty.items()))
                 del self._dirty[job_id]
                 await self._write(buffer)
-                await anyio.lowlevel.checkpoint()
+                await anyio.sleep(0)
 
     async def settle(self, buffer: LogBuffer) -> None:
         """Return when no commit of this buffer is under way and one more holds the rest."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from functools import partial
 
@@ -36,7 +35,7 @@ class Recorder:
         reporter: Reporter,
         durable: bool,
         wake: Callable[[], None],
-        chance: random.Random,
+        chance: Callable[[], float],
     ) -> None:
         self.runs: dict[JobId, Run] = {}
         self._clock = clock
@@ -138,7 +137,7 @@ class Recorder:
             job,
             ending,
             at=run.ended_at(),
-            chance=self._chance.random(),
+            chance=self._chance(),
             durable=self._durable,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack
 
-import anyio.lowlevel
+import anyio
 
 from hodei_core.errors import JobNotFinalError
 from hodei_core.explanations import Explanation
@@ -58,7 +58,7 @@ class Service:
         self._accepted += len(specs)
         if self._accepted >= _ACCEPTED_A_TURN:
             self._accepted = 0
-            await anyio.lowlevel.checkpoint()  # a loop over `submit` lets others have their turn
+            await anyio.sleep(0)  # a loop over `submit` lets others have their turn
             self._host.check_open()
         now = self._host.clock.now()
         new_id = self._host.ids.job_id

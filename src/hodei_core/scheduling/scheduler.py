@@ -21,14 +21,15 @@ from hodei_core.scheduling.index import Candidate
 from hodei_core.scheduling.needs import Needs
 from hodei_core.scheduling.strategies import WorkerStrategy, least_loaded
 from hodei_core.states import Reason, WaitingFor
+from hodei_core.values import Value
 from hodei_core.workers import Offer
 
 SAMPLE = 32
 """The most workers that a strategy is shown, so that no decision grows with the fleet."""
 
 
-@attrs.frozen(kw_only=True)
-class ProviderView:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class ProviderView(Value):
     """A provider as the scheduler sees it."""
 
     name: str

@@ -10,7 +10,7 @@ from datetime import datetime
 from itertools import chain, islice
 from typing import TypeVar
 
-import anyio.lowlevel
+import anyio
 
 from hodei_core.ids import JobId
 from hodei_core.jobs import Job
@@ -226,7 +226,7 @@ class MemoryJobQueue(JobQueue):
         place, others = self._classes[Needs.of(job.spec)].ahead_of(job)
         for start in range(0, len(others), _SCAN):
             if start:
-                await anyio.lowlevel.checkpoint()
+                await anyio.sleep(0)
             place += sum(map(self._alive, others[start : start + _SCAN]))
         return place
 

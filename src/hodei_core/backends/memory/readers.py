@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from operator import attrgetter
 
-import anyio.lowlevel
+import anyio
 import attrs
 
 from hodei_core.errors import JobNotFoundError
@@ -48,7 +48,7 @@ class MemoryJobRepository(JobRepository):
             if matching.matches(jobs[place]):
                 found.append(jobs[place])
             if (end - place) % _SCAN == 0:
-                await anyio.lowlevel.checkpoint()
+                await anyio.sleep(0)
         return found
 
     async def counts(self) -> Mapping[JobState, int]:

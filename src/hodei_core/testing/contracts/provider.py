@@ -248,7 +248,7 @@ class SessionContract(ProviderSuite):
     async def test_the_cancellation_is_served_when_the_call_has_returned(self) -> None:
         async with self.worker() as worker:
             await self.run_and_cancel(worker)
-            await anyio.lowlevel.checkpoint()
+            await anyio.sleep(0)
 
     async def test_a_worker_goes_on_after_an_attempt_was_cancelled(self) -> None:
         async with self.worker() as worker:
