@@ -17,9 +17,10 @@ from hodei_core import (
     ProvisionError,
     Reason,
     RetryPolicy,
+    WorkerId,
 )
 from hodei_core.backends.memory import MemoryProvider, MemoryStore
-from hodei_core.ports import ProviderHost
+from hodei_core.ports import ProviderHost, WorkerSession
 from hodei_core.runtime.dispatcher import Dispatcher
 from tests.runtime.scripted import ScriptedProvider
 from tests.runtime.workshop import LIMIT, Workshop, until
@@ -317,6 +318,51 @@ class TestOpenAndAclose:
         with pytest.raises(ProvisionError):
             await Hodei(providers=[Unable(_succeed)]).open()
 
+    async def test_one_that_could_not_be_opened_can_be_closed(self) -> None:
+        provider = StuckProvider(at="open", how=ProvisionError("no"))
+        hodei = Hodei(providers=[provider])
+        with pytest.raises(ProvisionError):
+            await hodei.open()
+        await hodei.aclose()
+
+    @pytest.mark.parametrize("at", ["open", "provision"])
+    async def test_closing_it_ends_its_opening(self, at: str) -> None:
+        provider = StuckProvider(at=at)
+        hodei = Hodei(providers=[provider])
+
+        async def close() -> None:
+            await provider.stuck.wait()
+            await hodei.aclose()
+
+        with anyio.fail_after(LIMIT):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(close)
+                with pytest.raises(HodeiClosedError, match="while it opened"):
+                    await hodei.open()
+            assert provider.told == provider.told_at_last
+            assert await _nothing_lives()
+
+
+@pytest.mark.parametrize("at", ["open", "provision"])
+async def test_an_opening_can_be_cancelled(at: str) -> None:
+    provider = StuckProvider(at=at)
+    store = MemoryStore()
+    with anyio.fail_after(LIMIT):
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+
+                async def cancel() -> None:
+                    await provider.stuck.wait()
+                    scope.cancel()
+
+                tasks.start_soon(cancel)
+                async with Hodei(store, providers=[provider]):
+                    raise AssertionError
+        assert scope.cancelled_caught
+        assert provider.told == provider.told_at_last
+        async with Hodei(store, providers=[Workshop().provider()]) as hodei:
+            assert (await hodei.run("exit 0")).ok
+
 
 @pytest.mark.parametrize("anyio_backend", ["trio"])
 async def test_open_names_what_to_use_under_trio(workshop: Workshop) -> None:
@@ -362,6 +408,42 @@ async def test_a_store_belongs_to_one_hodei_at_a_time(workshop: Workshop) -> Non
         with pytest.raises(RuntimeError, match="another open Hodei"):
             async with Hodei(store, providers=[Workshop().provider()]):
                 raise AssertionError
+
+
+class StuckProvider(ScriptedProvider):
+    """Is stuck when it is opened, or when it is to make a worker, until that is cancelled."""
+
+    def __init__(self, *, at: str, how: Exception | None = None) -> None:
+        super().__init__()
+        self._at = at
+        self._how = how
+        self.stuck = anyio.Event()
+        self.told: list[str] = []
+        self.told_at_last = ["cancelled"] if at == "open" else ["cancelled", "closed"]
+
+    async def open(self, host: ProviderHost) -> None:
+        await self._stop("open")
+        await super().open(host)
+
+    async def provision(self, worker_id: WorkerId) -> WorkerSession:
+        await self._stop("provision")
+        return await super().provision(worker_id)
+
+    async def close(self) -> None:
+        self.told.append("closed")
+        await super().close()
+
+    async def _stop(self, here: str) -> None:
+        if here != self._at:
+            return
+        if self._how is not None:
+            raise self._how
+        self.stuck.set()
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            self.told.append("cancelled")
+            raise
 
 
 async def _succeed(_execution: Execution, _output: Output) -> None:

@@ -115,6 +115,7 @@ class Host:
         self._store_is_ours = False
         self._state = _State.NEW
         self._stop: Stop | None = None
+        self._opening = anyio.CancelScope()
         self._stopping = anyio.Event()
         self._closed = anyio.Event()
 
@@ -205,6 +206,7 @@ class Host:
         """Have it stop, or stop harder than it was told to."""
         if self._stop is None or how > self._stop:
             self._stop = how
+            self._opening.cancel()
             if how is Stop.AT_ONCE and self._state is _State.CLOSING:
                 self.dispatcher.interrupt()
             self._stopping.set()
@@ -283,16 +285,10 @@ class Host:
         }
         for name, loop in loops.items():
             tasks.start_soon(self._keep, name, loop, name=f"hodei {name}")
-        try:
-            await self.store.open(self.id)
-            self._store_is_ours = True
-            await self.fleet.open(ProviderHost(host_id=self.id, clock=self.clock), tasks)
-            await self.dispatcher.load()
-        except BaseException as error:
-            self.failure = self.failure or error
-        if self.failure is not None:
-            await self.fleet.close()
-            return self.failure
+        failure = await self._open(tasks)
+        if failure is not None:
+            await self.persist(self.fleet.close)
+            return failure
         self._state = _State.OPEN
         opened.set()
         await self.persist(self._stopping.wait)
@@ -300,6 +296,20 @@ class Host:
         await self.persist(self._shutdown.run)
         await self.persist(self.fleet.close)
         return None
+
+    async def _open(self, tasks: TaskGroup) -> BaseException | None:
+        """Open the store and the providers; return why that could not be done."""
+        try:
+            with self._opening:
+                await self.store.open(self.id)
+                self._store_is_ours = True
+                await self.fleet.open(ProviderHost(host_id=self.id, clock=self.clock), tasks)
+                await self.dispatcher.load()
+        except BaseException as error:
+            return self.failure or error
+        if self._opening.cancelled_caught:
+            return self.failure or HodeiClosedError("this Hodei was closed while it opened")
+        return self.failure
 
     async def _release(self) -> None:
         if self._store_is_ours:
