@@ -2,24 +2,25 @@
 
 from hodei_core.testing.checkpoints import count_checkpoints, run_cancelled_at
 from hodei_core.testing.clock import FakeClock
-from hodei_core.testing.contracts import (
-    AcceptContract,
+from hodei_core.testing.contracts.accept import AcceptContract
+from hodei_core.testing.contracts.advance import (
     AdvanceContract,
     AssignmentContract,
     CancelContract,
-    LogContract,
+)
+from hodei_core.testing.contracts.driver import StoreDriver, StoreSuite
+from hodei_core.testing.contracts.logs import LogContract
+from hodei_core.testing.contracts.output import RecordedOutput
+from hodei_core.testing.contracts.provider import (
     ProgramContract,
     ProviderContract,
     ProviderSuite,
-    QueueContract,
-    RecordedOutput,
-    RegistryContract,
-    RepositoryContract,
     SessionContract,
-    StoreContract,
-    StoreDriver,
-    StoreSuite,
 )
+from hodei_core.testing.contracts.queue import QueueContract
+from hodei_core.testing.contracts.registry import RegistryContract
+from hodei_core.testing.contracts.repository import RepositoryContract
+from hodei_core.testing.contracts.store import StoreContract
 
 __all__ = [
     "AcceptContract",
