@@ -115,7 +115,7 @@ class Host:
         self._store_is_ours = False
         self._state = _State.NEW
         self._stop: Stop | None = None
-        self._opening = anyio.CancelScope()
+        self._opening: anyio.CancelScope | None = None
         self._stopping = anyio.Event()
         self._closed = anyio.Event()
 
@@ -206,7 +206,8 @@ class Host:
         """Have it stop, or stop harder than it was told to."""
         if self._stop is None or how > self._stop:
             self._stop = how
-            self._opening.cancel()
+            if self._opening is not None:
+                self._opening.cancel()
             if how is Stop.AT_ONCE and self._state is _State.CLOSING:
                 self.dispatcher.interrupt()
             self._stopping.set()
@@ -300,7 +301,9 @@ class Host:
     async def _open(self, tasks: TaskGroup) -> BaseException | None:
         """Open the store and the providers; return why that could not be done."""
         try:
-            with self._opening:
+            with anyio.CancelScope() as self._opening:
+                if self._stop is not None:
+                    self._opening.cancel()
                 await self.store.open(self.id)
                 self._store_is_ours = True
                 await self.fleet.open(ProviderHost(host_id=self.id, clock=self.clock), tasks)
