@@ -19,9 +19,13 @@ from hodei_core.ports import (
 
 
 class ScriptedSession(WorkerSession):
-    """Runs commands: `ok`, `lose` (its worker is lost), `not started`, `cannot start`, `absurd`."""
+    """Runs commands: `ok`, `lose` (its worker is lost), `not started`, `cannot start`, `absurd`.
+
+    `starts late` waits for `late_start`, and then hangs.
+    """
 
     def __init__(self) -> None:
+        self.late_start = anyio.Event()
         self._end = anyio.Event()
         self._lost: BaseException | None = None
 
@@ -50,10 +54,12 @@ class ScriptedSession(WorkerSession):
             raise ZeroDivisionError(msg)
         if command == "never starts":
             await anyio.sleep_forever()
+        if command == "starts late":
+            await self.late_start.wait()
         output.started()
         if command == "lose":
             self.lose(WorkerLostError("it fell"))
-        if command == "hang":
+        if command in ("hang", "starts late"):
             await self._end.wait()
         if self._lost is not None:
             msg = "it fell"

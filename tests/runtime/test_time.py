@@ -17,6 +17,7 @@ from hodei_core import (
     WaitingFor,
 )
 from hodei_core.testing import FakeClock
+from tests.runtime.scripted import ScriptedProvider
 from tests.runtime.workshop import LIMIT, Workshop
 
 PLAIN = Backoff(first=10, factor=3, max=50, jitter=0)
@@ -66,6 +67,25 @@ async def test_the_time_in_the_queue_does_not_count_against_the_timeout(
             clock.advance(9)
             workshop.open("b")
             assert (await second.wait()).ok
+
+
+async def test_the_time_until_its_worker_starts_it_does_not_count_against_the_timeout() -> None:
+    clock = FakeClock()
+    provider = ScriptedProvider()
+    with anyio.fail_after(LIMIT):
+        async with Hodei(providers=[provider], clock=clock) as hodei:
+            job = await hodei.submit("starts late", timeout=10)
+            await state_of(job, JobState.ASSIGNED)
+            clock.advance(6)
+            provider.sessions[0].late_start.set()
+            await anyio.wait_all_tasks_blocked()
+            clock.advance(9)
+            await anyio.wait_all_tasks_blocked()
+            assert (await job.snapshot()).state is JobState.RUNNING
+            clock.advance(2)
+            result = await job.wait()
+    assert (result.state, result.reason) == (JobState.TIMED_OUT, Reason.TIMEOUT)
+    assert result.duration == timedelta(seconds=11)
 
 
 async def test_an_exit_known_before_the_deadline_wins_over_it(workshop: Workshop) -> None:
