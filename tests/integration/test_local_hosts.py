@@ -275,8 +275,10 @@ async def test_opening_and_closing_200_times_leaves_everything_as_it_was() -> No
             if round_ == 4:
                 after_five = _counts()
                 tasks_after_five = len(anyio.get_running_tasks())
-    assert _counts() == after_five
-    assert len(anyio.get_running_tasks()) == tasks_after_five
+    # Fewer are no leak: threads that tests before this one used end when they have idled.
+    now = _counts()
+    assert {what: count for what, count in now.items() if count > after_five[what]} == {}
+    assert len(anyio.get_running_tasks()) <= tasks_after_five
 
 
 async def test_closing_right_after_the_opening_never_hangs() -> None:
