@@ -1,4 +1,7 @@
-"""`Hodei`: the front door. It checks what it is given and leaves the rest to the runtime."""
+"""`Hodei`: the front door. It checks what it is given and leaves the rest to the runtime.
+
+Longer than other modules: the whole surface is one class, each method with its contract.
+"""
 
 from __future__ import annotations
 
@@ -99,12 +102,12 @@ class Hodei:
         self._owner: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Hodei {self._host.state_name} {type(self._host.store).__name__}>"
+        return f"<Hodei {self._host.gate.sign} {type(self._host.store).__name__}>"
 
     # Opening and closing
 
     async def __aenter__(self) -> Self:
-        self._host.begin_opening()
+        self._host.gate.begin()
         opened = anyio.Event()
         tasks = anyio.create_task_group()
         await tasks.__aenter__()
@@ -135,7 +138,7 @@ class Hodei:
     ) -> bool | None:
         tasks = self._tasks
         assert tasks is not None and self._body is not None, "it was entered"  # noqa: S101, PT018
-        self._host.check_place()
+        self._host.gate.check_place()
         swallowed = bool(self._body.__exit__(exc_type, exc, traceback))
         try:
             await self._host.stop(Stop.NORMALLY if exc is None else Stop.AT_ONCE)
@@ -153,7 +156,7 @@ class Hodei:
         Raises:
             RuntimeError: not under asyncio; there use `async with`.
         """
-        self._host.check_place()
+        self._host.gate.check_place()
         import asyncio  # a third of the time to import this package, and under trio for nothing
 
         try:
@@ -161,7 +164,7 @@ class Hodei:
         except RuntimeError:
             msg = "open() needs asyncio; with trio use `async with Hodei() as hodei:`"
             raise RuntimeError(msg) from None
-        self._host.begin_opening()
+        self._host.gate.begin()
         opened = anyio.Event()
         errors: list[BaseException] = []
         self._owner = loop.create_task(self._own(opened, errors), name="hodei")
@@ -179,7 +182,7 @@ class Hodei:
 
         Being cancelled ends every job at once; the call returns when all is closed.
         """
-        if self._host.unopened:
+        if not self._host.gate.begun:
             return
         await self._host.stop(Stop.NORMALLY)
         if self._owner is not None:
@@ -224,7 +227,7 @@ class Hodei:
             HodeiClosedError: not open, or closing.
             TypeError: there is no such field; or fields beside a `JobSpec`.
         """
-        self._host.check_open()
+        self._host.gate.check_open()
         (job,) = await self._service.accept((_spec(command, fields),))
         return JobHandle(self._service, job.id)
 
@@ -237,7 +240,7 @@ class Hodei:
         if isinstance(jobs, (str, bytes, JobSpec)):
             msg = f"submit_many takes an iterable of jobs, not one {type(jobs).__name__}"
             raise TypeError(msg)
-        self._host.check_open()
+        self._host.gate.check_open()
         specs: list[JobSpec] = []
         for job in jobs:
             specs.append(_spec(job, {}))
@@ -266,7 +269,7 @@ class Hodei:
         Raises:
             JobFailedError: `check` is set, and the job did not succeed.
         """
-        self._host.check_open()
+        self._host.gate.check_open()
         spec = _spec(command, fields)
         (job,) = await self._service.accept((spec,))
         try:
@@ -313,7 +316,7 @@ class Hodei:
         Raises:
             JobNotFoundError: `after` is unknown.
         """
-        self._host.check_readable()
+        self._host.gate.check_readable()
         whole_number("limit", limit, least=1)
         jobs = await self._host.store.jobs.select(
             _filter(states, labels, name),
@@ -324,12 +327,12 @@ class Hodei:
 
     async def list_workers(self) -> list[Worker]:
         """Return the workers that are alive, oldest first."""
-        self._host.check_readable()
+        self._host.gate.check_readable()
         return await self._host.store.workers.select()
 
     async def stats(self) -> Stats:
         """Return counts of jobs, workers and slots, and the state of each provider."""
-        self._host.check_readable()
+        self._host.gate.check_readable()
         jobs = await self._host.store.jobs.counts()
         workers = await self._host.store.workers.select()
         states = dict.fromkeys(WorkerState, 0)
@@ -349,7 +352,7 @@ class Hodei:
 
         Seen are the events after `async with` was entered.
         """
-        self._host.check_readable()
+        self._host.gate.check_readable()
         _check_classes(types)
         return self._host.bus.subscribe(types)
 
@@ -383,7 +386,7 @@ class Hodei:
 
     async def resume(self) -> None:
         """Assign jobs again after `drain`."""
-        self._host.check_open()
+        self._host.gate.check_open()
         self._host.resume()
 
     async def prune(self, *, older_than: float | timedelta) -> int:
@@ -391,7 +394,7 @@ class Hodei:
 
         Returns how many those were.
         """
-        self._host.check_readable()
+        self._host.gate.check_readable()
         span = _span("older_than", older_than)
         assert span is not None  # noqa: S101 - only None gives None
         return await self._service.prune(Prune(self._host.clock.now() - span))

@@ -380,6 +380,23 @@ async def test_aclose_within_the_block_closes_it(workshop: Workshop) -> None:
                 await hodei.submit("exit 0")
 
 
+async def test_new_jobs_are_refused_from_the_moment_it_is_told_to_close(
+    workshop: Workshop,
+) -> None:
+    refused = False
+    with anyio.fail_after(LIMIT):
+        async with Hodei(providers=[workshop.provider()]) as hodei:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(hodei.aclose)
+                while not hodei._host._stopping.is_set():
+                    await anyio.lowlevel.checkpoint()
+                try:
+                    await hodei.submit("exit 0")
+                except HodeiClosedError:
+                    refused = True
+            assert refused
+
+
 async def test_several_live_side_by_side() -> None:
     with anyio.fail_after(LIMIT):
         shops = [Workshop() for _ in range(3)]

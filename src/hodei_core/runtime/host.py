@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from enum import Enum
 from typing import TYPE_CHECKING
 
 import anyio
 
 from hodei_core.clock import Clock
-from hodei_core.errors import ForkedError, HodeiBrokenError, HodeiClosedError
+from hodei_core.errors import HodeiClosedError
 from hodei_core.ids import HostId, IdSource
 from hodei_core.jobs import Job
 from hodei_core.ports import (
@@ -25,10 +23,10 @@ from hodei_core.runtime.deadlines import Deadlines
 from hodei_core.runtime.dispatcher import Dispatcher
 from hodei_core.runtime.event_bus import EventBus
 from hodei_core.runtime.fleet import Fleet
+from hodei_core.runtime.gate import Gate, State
 from hodei_core.runtime.interrupts import deferring_ctrl_c
 from hodei_core.runtime.log_buffer import LogBuffer
 from hodei_core.runtime.log_writer import LogWriter
-from hodei_core.runtime.loops import running_loop
 from hodei_core.runtime.reporter import Reporter
 from hodei_core.runtime.run import Run
 from hodei_core.runtime.shutdown import Shutdown, Stop
@@ -40,13 +38,6 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
 logger: logging.Logger = logging.getLogger(__name__)
-
-
-class _State(Enum):
-    NEW = "new"
-    OPEN = "open"
-    CLOSING = "closing"
-    CLOSED = "closed"
 
 
 class Host:
@@ -68,6 +59,7 @@ class Host:
         self.ids: IdSource = IdSource()
         self.id: HostId = self.ids.host_id()
         self.dispatching: bool = bool(providers)
+        self.gate: Gate = Gate(readable_when_closed=not store.durable)
         self.waiters: Waiters = Waiters()
         self.bus: EventBus = EventBus(clock)
         self.deadlines: Deadlines = Deadlines(clock)
@@ -109,91 +101,11 @@ class Host:
             how=lambda: self._stop,
             request_stop=self.request_stop,
         )
-        self._pid: int | None = None
-        self._loop: object | None = None
-        self._begun = False
         self._store_is_ours = False
-        self._state = _State.NEW
         self._stop: Stop | None = None
         self._opening: anyio.CancelScope | None = None
         self._stopping = anyio.Event()
         self._closed = anyio.Event()
-
-    # What callers may do now
-
-    def check_open(self) -> None:
-        """Refuse what needs a host that takes new work.
-
-        Raises:
-            HodeiClosedError, HodeiBrokenError, ForkedError, RuntimeError
-        """
-        self.check_readable()
-        if self._state is not _State.OPEN:
-            msg = "this Hodei is closing or closed: it takes no new jobs"
-            raise HodeiClosedError(msg)
-
-    def check_place(self) -> None:
-        """Refuse calls from elsewhere than where it was opened.
-
-        Raises:
-            ForkedError: from a forked child of the process that opened it.
-            RuntimeError: from another event loop, or another thread, while it is open.
-        """
-        if self._pid is None:
-            return
-        if os.getpid() != self._pid:
-            msg = "this Hodei was opened by the parent process; a forked child cannot use it"
-            raise ForkedError(msg)
-        if self._state is not _State.CLOSED and running_loop() is not self._loop:
-            msg = "this Hodei was opened in another event loop; use it there, or open one here"
-            raise RuntimeError(msg)
-
-    def check_readable(self) -> None:
-        """Refuse what needs a host that can be read.
-
-        Raises:
-            HodeiClosedError, HodeiBrokenError, ForkedError, RuntimeError
-        """
-        self.check_place()
-        if self._state is _State.NEW:
-            msg = "this Hodei is not open: use `async with Hodei() as hodei:` or `await open()`"
-            raise HodeiClosedError(msg)
-        if self._stop is Stop.BROKEN:
-            msg = f"this Hodei is broken: {self.failure!r}"
-            raise HodeiBrokenError(msg) from self.failure
-        if self._state is _State.CLOSED and self.store.durable:
-            msg = "this Hodei is closed"
-            raise HodeiClosedError(msg)
-
-    @property
-    def closed(self) -> bool:
-        """Whether nothing runs any more."""
-        return self._state is _State.CLOSED
-
-    @property
-    def unopened(self) -> bool:
-        """Whether nobody has begun to open it."""
-        return not self._begun
-
-    @property
-    def state_name(self) -> str:
-        """Its state in a word, for people."""
-        return "broken" if self._stop is Stop.BROKEN else self._state.value
-
-    def begin_opening(self) -> None:
-        """Take note that it is being opened, which happens once.
-
-        Raises:
-            RuntimeError: it was opened before.
-            ForkedError: it was opened by the parent process.
-        """
-        self.check_place()
-        if self._begun:
-            msg = "a Hodei is opened once; make a new one"
-            raise RuntimeError(msg)
-        self._begun = True
-        self._pid = os.getpid()
-        self._loop = running_loop()
 
     def resume(self) -> None:
         """Assign again after a drain."""
@@ -208,7 +120,8 @@ class Host:
             self._stop = how
             if self._opening is not None:
                 self._opening.cancel()
-            if how is Stop.AT_ONCE and self._state is _State.CLOSING:
+            self.gate.refuse_new_work()
+            if how is Stop.AT_ONCE and self.gate.state is State.CLOSING:
                 self.dispatcher.interrupt()
             self._stopping.set()
             self.dispatcher.wake()
@@ -220,7 +133,7 @@ class Host:
         Raises:
             ForkedError
         """
-        self.check_place()
+        self.gate.check_place()
         self.request_stop(how)
         try:
             with anyio.CancelScope(shield=how is not Stop.NORMALLY):
@@ -246,6 +159,7 @@ class Host:
             self.failure = error
         self.request_stop(how)
         if how is Stop.BROKEN:
+            self.gate.break_by(self.failure or error)
             self._let_everybody_go()
         if first:
             self.on_failure()
@@ -290,10 +204,10 @@ class Host:
         if failure is not None:
             await self.persist(self.fleet.close)
             return failure
-        self._state = _State.OPEN
+        self.gate.state = State.OPEN
         opened.set()
         await self.persist(self._stopping.wait)
-        self._state = _State.CLOSING
+        self.gate.refuse_new_work()
         await self.persist(self._shutdown.run)
         await self.persist(self.fleet.close)
         return None
@@ -317,7 +231,7 @@ class Host:
     async def _release(self) -> None:
         if self._store_is_ours:
             await self.store.close()
-        self._state = _State.CLOSED
+        self.gate.state = State.CLOSED
         self._let_everybody_go()
         self._closed.set()
 

@@ -46,7 +46,7 @@ class Reading(LogReader):
         return self.shown(await self._stored(job_id))
 
     async def _stored(self, job_id: JobId) -> Job:
-        self._host.check_readable()
+        self._host.gate.check_readable()
         job = await self._store.jobs.get(job_id)
         if job is None:
             msg = f"no job {job_id!r}"
@@ -83,7 +83,7 @@ class Reading(LogReader):
             job = await self._stored(job_id)
             if job.state.is_final:
                 return job
-            if self._host.closed:
+            if self._host.gate.closed:
                 msg = f"this Hodei closed while job {job_id} was {job.state.name}"
                 raise HodeiClosedError(msg)
             await waiter.wait()
@@ -171,7 +171,7 @@ class Reading(LogReader):
         if job.state.is_final:
             self._host.logs.close(job_id)
             return None
-        if self._host.closed:
+        if self._host.gate.closed:
             msg = f"this Hodei closed while job {job_id} was {job.state.name}"
             raise HodeiClosedError(msg)
         return buffer

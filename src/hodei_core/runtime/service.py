@@ -35,7 +35,7 @@ _ACCEPTED_A_TURN = 64  # jobs stored before other tasks get their turn
 
 
 class Service:
-    """Carries out the calls of users on one host. Each may raise what `Host.check_*` raise."""
+    """Carries out the calls of users on one host. Each may raise what `Gate.check_*` raise."""
 
     def __init__(self, host: Host, *, max_pending: int | None) -> None:
         self.reading: Reading = Reading(host)
@@ -53,13 +53,13 @@ class Service:
         Raises:
             KeyConflictError, QueueFullError: nothing was stored.
         """
-        self._host.check_open()
+        self._host.gate.check_open()
         specs = tuple(specs)
         self._accepted += len(specs)
         if self._accepted >= _ACCEPTED_A_TURN:
             self._accepted = 0
             await anyio.sleep(0)  # a loop over `submit` lets others have their turn
-            self._host.check_open()
+            self._host.gate.check_open()
         now = self._host.clock.now()
         new_id = self._host.ids.job_id
         change = Accept(
@@ -84,7 +84,7 @@ class Service:
         Raises:
             JobNotFinalError: it has not ended.
         """
-        self._host.check_open()
+        self._host.gate.check_open()
         job = await self.reading.job(job_id)
         if not job.state.is_final:
             msg = f"job {job_id} is {job.state.name}: only a job that has ended can be retried"
@@ -100,7 +100,7 @@ class Service:
 
     async def cancel_matching(self, matching: JobFilter, reason: str | None) -> int:
         """End the jobs that match and are not final; return how many ended CANCELLED."""
-        self._host.check_readable()
+        self._host.gate.check_readable()
         jobs = await self._host.store.jobs.select(matching, limit=None)
         ids = tuple(job.id for job in jobs if not job.state.is_final)
         with ExitStack() as stack:
@@ -126,7 +126,7 @@ class Service:
 
     async def prune(self, change: Prune) -> int:
         """Delete old jobs; return how many."""
-        self._host.check_readable()
+        self._host.gate.check_readable()
         return (await deferring_ctrl_c(lambda: self._ask(change))()).count
 
     async def _ask(self, change: Change) -> Outcome:
@@ -147,7 +147,7 @@ class Service:
 
     async def drain(self) -> None:
         """Assign no more; return when nothing of this host runs."""
-        self._host.check_readable()
+        self._host.gate.check_readable()
         self._host.dispatcher.draining = True
 
         async def nothing_runs() -> bool:
@@ -157,7 +157,7 @@ class Service:
 
     async def _until(self, met: Callable[[], Awaitable[bool]]) -> None:
         async def checked() -> bool:
-            self._host.check_readable()
+            self._host.gate.check_readable()
             return await met()
 
         await self._host.dispatcher.until(checked)
