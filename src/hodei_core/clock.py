@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 from datetime import datetime, timedelta, timezone
 
 import anyio
-from typing_extensions import override
 
+from hodei_core.compat import override
 from hodei_core.errors import shown
 
 

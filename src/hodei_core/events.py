@@ -91,24 +91,28 @@ class WorkerEvent(Event):
     provider: str
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
 class WorkerProvisioning(WorkerEvent):
     """A provider was asked to make the worker."""
 
+    __slots__ = ()
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+
 class WorkerReady(WorkerEvent):
     """The worker takes work."""
 
+    __slots__ = ()
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+
 class WorkerDraining(WorkerEvent):
     """The worker takes no more work."""
 
+    __slots__ = ()
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+
 class WorkerTerminated(WorkerEvent):
     """The worker is gone, as planned."""
+
+    __slots__ = ()
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -126,14 +130,16 @@ class ProviderEvent(Event):
     message: str
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ProviderTripped(ProviderEvent):
     """A provider failed to make workers and is left alone for a while."""
 
+    __slots__ = ()
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+
 class ProviderRecovered(ProviderEvent):
     """A provider makes workers again."""
+
+    __slots__ = ()
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import ItemsView, Iterator, Mapping
 from typing import Any, TypeVar
 
-from typing_extensions import override
+from hodei_core.compat import override
 
 V = TypeVar("V")
 

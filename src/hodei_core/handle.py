@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -15,7 +15,9 @@ from hodei_core.jobs import Job
 from hodei_core.logs import LogSource
 from hodei_core.results import JobResult
 from hodei_core.runtime.log_stream import LogStream
-from hodei_core.runtime.service import Service
+
+if TYPE_CHECKING:
+    from hodei_core.runtime.service import Service
 
 
 class JobHandle:

@@ -12,10 +12,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, overload
 
 import anyio
-from typing_extensions import Self, Unpack
 
 from hodei_core.checks import whole_number
 from hodei_core.clock import Clock, SystemClock, to_timedelta
+from hodei_core.compat import Self, Unpack
 from hodei_core.events import Event
 from hodei_core.handle import JobHandle
 from hodei_core.ids import JobId
@@ -28,9 +28,7 @@ from hodei_core.ports import (
 )
 from hodei_core.results import JobResult
 from hodei_core.runtime.event_bus import EventStream
-from hodei_core.runtime.host import Host
-from hodei_core.runtime.service import Service
-from hodei_core.runtime.shutdown import Stop
+from hodei_core.runtime.gate import Stop
 from hodei_core.scheduling.scheduler import Scheduler, SmartScheduler
 from hodei_core.specs import Command, JobFields, JobSpec
 from hodei_core.states import JobState
@@ -87,6 +85,10 @@ class Hodei:
     ) -> None:
         if max_pending is not None:
             whole_number("max_pending", max_pending, least=1)
+        # With the first Hodei, not with the package: a sixth of what importing it would cost.
+        from hodei_core.runtime.host import Host
+        from hodei_core.runtime.service import Service
+
         self._host = Host(
             store=_resolve_store(store),
             providers=_resolve_providers(providers),

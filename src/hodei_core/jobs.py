@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import attrs
-from typing_extensions import Self
 
+from hodei_core.compat import Self
 from hodei_core.ids import JobId, WorkerId
 from hodei_core.specs import JobSpec
 from hodei_core.states import JobState, Reason, WaitingFor, check_transition

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from datetime import datetime, timedelta
 
 import attrs
-from typing_extensions import Self
 
+from hodei_core.compat import Self
 from hodei_core.errors import JobFailedError
 from hodei_core.ids import JobId
 from hodei_core.jobs import Attempt, Job
@@ -74,6 +73,8 @@ class JobResult(Value):
         raise JobFailedError(self._failure(), result=self)
 
     def _failure(self) -> str:
+        import shlex  # for this alone
+
         command = self.command if isinstance(self.command, str) else shlex.join(self.command)
         end = self.state.name if self.reason is None else f"{self.state.name} ({self.reason.name})"
         if self.exit_code is not None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import anyio
-from typing_extensions import override
 
+from hodei_core.compat import override
 from hodei_core.executions import Execution, Exit
 from hodei_core.ids import WorkerId
 from hodei_core.logs import LogEntry, LogSource

@@ -10,9 +10,8 @@ from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
 
-from typing_extensions import override
-
 from hodei_core.cli.console import Console
+from hodei_core.compat import override
 from hodei_core.ids import JobId
 from hodei_core.jobs import Attempt
 from hodei_core.logs import LogEntry, LogSource

@@ -6,9 +6,8 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from typing_extensions import assert_never
-
 from hodei_core.clock import Clock
+from hodei_core.compat import assert_never
 from hodei_core.jobs import Job
 from hodei_core.ports import Advance, JobQueue, Needs, Outcome
 from hodei_core.runtime.fleet import Fleet

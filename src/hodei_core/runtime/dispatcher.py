@@ -73,7 +73,7 @@ class Dispatcher:
         self._explain = explain
         self._wake_up = anyio.Event()
         self._woken = False
-        self._stepped = anyio.Event()
+        self._stepped: anyio.Event | None = None
         self._cancels: dict[JobId, str | None] = {}
         self._ticking = False
         self._recorder = Recorder(
@@ -162,12 +162,15 @@ class Dispatcher:
 
     def tell_watchers(self) -> None:
         """Have everybody in `until` look again."""
-        self._stepped.set()
-        self._stepped = anyio.Event()
+        if self._stepped is not None:
+            self._stepped.set()
+            self._stepped = None
 
     async def until(self, met: Callable[[], Awaitable[bool]]) -> None:
         """Return when a condition is met, which is asked now and after each step."""
         while True:
+            if self._stepped is None:
+                self._stepped = anyio.Event()
             stepped = self._stepped
             if await met():
                 return

@@ -6,18 +6,25 @@ from collections import deque
 from collections.abc import Iterable
 from datetime import datetime
 from types import TracebackType
-from typing import Generic
+from typing import TYPE_CHECKING, Generic
 
 import anyio
-from typing_extensions import Self, TypeVar
 
 from hodei_core.clock import Clock
+from hodei_core.compat import Self
 from hodei_core.events import Event, SubscriberLagged
 
 BACKLOG = 4_096
 """The most events that wait for one subscriber; beyond that the oldest go."""
 
-E = TypeVar("E", bound=Event, default=Event, covariant=True)
+if TYPE_CHECKING:  # the default is for checkers
+    from typing_extensions import TypeVar
+
+    E = TypeVar("E", bound=Event, default=Event, covariant=True)
+else:
+    from typing import TypeVar
+
+    E = TypeVar("E", bound=Event, covariant=True)
 
 
 class EventStream(Generic[E]):

@@ -1,4 +1,4 @@
-"""Who may call a `Hodei`, and when: its state, and the process and event loop it was opened in."""
+"""Who may call a `Hodei`, and when: its state, how it stops, and where it was opened."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ class State(Enum):
     OPEN = "open"
     CLOSING = "closing"
     CLOSED = "closed"
+
+
+class Stop(Enum):
+    """How a host is to stop; a higher value overrides a lower."""
+
+    NORMALLY = 1
+    AT_ONCE = 2
+    BROKEN = 3
 
 
 class Gate:

@@ -23,13 +23,13 @@ from hodei_core.runtime.deadlines import Deadlines
 from hodei_core.runtime.dispatcher import Dispatcher
 from hodei_core.runtime.event_bus import EventBus
 from hodei_core.runtime.fleet import Fleet
-from hodei_core.runtime.gate import Gate, State
+from hodei_core.runtime.gate import Gate, State, Stop
 from hodei_core.runtime.interrupts import deferring_ctrl_c
 from hodei_core.runtime.log_buffer import LogBuffer
 from hodei_core.runtime.log_writer import LogWriter
 from hodei_core.runtime.reporter import Reporter
 from hodei_core.runtime.run import Run
-from hodei_core.runtime.shutdown import Shutdown, Stop
+from hodei_core.runtime.shutdown import Shutdown
 from hodei_core.runtime.slot import Slot
 from hodei_core.runtime.waiters import Waiters
 from hodei_core.scheduling.scheduler import Scheduler
@@ -116,7 +116,7 @@ class Host:
 
     def request_stop(self, how: Stop) -> None:
         """Have it stop, or stop harder than it was told to."""
-        if self._stop is None or how > self._stop:
+        if self._stop is None or how.value > self._stop.value:
             self._stop = how
             if self._opening is not None:
                 self._opening.cancel()

@@ -8,9 +8,9 @@ from itertools import islice
 from types import TracebackType
 
 import anyio
-from typing_extensions import Self
 
 from hodei_core.checks import whole_number
+from hodei_core.compat import Self
 from hodei_core.ids import JobId
 from hodei_core.jobs import Job
 from hodei_core.logs import LogEntry, LogSegment, LogSource

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import attrs
-from typing_extensions import override
 
+from hodei_core.compat import override
 from hodei_core.errors import (
     HodeiClosedError,
     JobNotFoundError,

@@ -20,6 +20,7 @@ from hodei_core.runtime.run import Run
 from hodei_core.states import Reason
 
 _RECORD_SECONDS = 0.05  # that a start may wait for another commit to ride with
+_ROUNDING = 1e-6  # seconds: a timer may fire that much early
 _START_SECONDS = 30.0  # that an assigned attempt may take to start
 _UNBOUNDED = 1 << 62
 
@@ -47,6 +48,7 @@ class Recorder:
         self._ended: list[Run] = []
         self._starts: list[Run] = []
         self._starts_due = False
+        self._record_armed = False
         self._watching = False
 
     def begin(self, run: Run) -> None:
@@ -62,9 +64,8 @@ class Recorder:
         if timeout is not None:
             at = run.started_since + timeout.total_seconds()
             run.timeout = self._deadlines.at(at, partial(run.stop, Reason.TIMEOUT))
-        if not self._starts:
-            self._deadlines.after(_RECORD_SECONDS, self._record_starts)
         self._starts.append(run)
+        self._arm_record()
 
     def ended(self, run: Run) -> None:
         """Take note that an attempt ended."""
@@ -77,12 +78,22 @@ class Recorder:
             run.shutdown = True
             run.stop(Reason.INTERRUPTED)
 
+    def _arm_record(self) -> None:
+        # One timer at a time, however many attempts start and end before it fires.
+        if self._starts and not self._record_armed:
+            self._record_armed = True
+            at = self._starts[0].started_since + _RECORD_SECONDS
+            self._deadlines.at(at, self._record_starts)
+
     def _record_starts(self) -> None:
-        self._starts_due = any(run.ending is None for run in self._starts)
+        self._record_armed = False
+        self._starts = [run for run in self._starts if run.ending is None]
+        now = self._clock.monotonic() + _ROUNDING
+        self._starts_due = any(run.started_since + _RECORD_SECONDS <= now for run in self._starts)
         if self._starts_due:
             self._wake()
         else:
-            self._starts.clear()
+            self._arm_record()
 
     def _watch_starts(self) -> None:
         """End attempts that their worker does not start, looked at together."""

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from typing_extensions import override
-
 from hodei_core.clock import Clock
+from hodei_core.compat import override
 from hodei_core.endings import Ending
 from hodei_core.executions import Execution
 from hodei_core.ids import WorkerId

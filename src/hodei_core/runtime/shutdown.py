@@ -5,26 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import timedelta
-from enum import IntEnum
 
 import anyio
 
 from hodei_core.ports import Store
 from hodei_core.runtime.deadlines import Deadlines
 from hodei_core.runtime.dispatcher import Dispatcher
+from hodei_core.runtime.gate import Stop
 from hodei_core.runtime.run import SHUTDOWN_GRACE
 
 logger: logging.Logger = logging.getLogger(__name__)
 
 _MARGIN_SECONDS = 5.0  # beyond the grace, for trees to end and for their ends to be written
-
-
-class Stop(IntEnum):
-    """How a host is to stop; a higher one overrides a lower."""
-
-    NORMALLY = 1
-    AT_ONCE = 2
-    BROKEN = 3
 
 
 async def nothing_left(store: Store) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 
 import anyio
-from typing_extensions import Self
 
+from hodei_core.compat import Self
 from hodei_core.ids import JobId
 from hodei_core.jobs import Job
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import attrs
-from typing_extensions import override
 
+from hodei_core.compat import override
 from hodei_core.scheduling.decisions import (
     Assign,
     Provision,

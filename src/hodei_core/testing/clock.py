@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 import anyio
-from typing_extensions import override
 
 from hodei_core.clock import Clock
+from hodei_core.compat import override
 
 START = datetime(2020, 1, 1, tzinfo=timezone.utc)
 """What a new `FakeClock` shows."""

@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import anyio
-from typing_extensions import override
 
+from hodei_core.compat import override
 from hodei_core.logs import LogSource
 from hodei_core.ports import AttemptOutput
 
