@@ -11,6 +11,7 @@ from hodei_core.compat import assert_never
 from hodei_core.jobs import Job
 from hodei_core.ports import Advance, JobQueue, Needs, Outcome
 from hodei_core.runtime.fleet import Fleet
+from hodei_core.runtime.patience import insist
 from hodei_core.runtime.plan import Plan
 from hodei_core.scheduling.backlog import WINDOW, Backlog, NeedsClass
 from hodei_core.scheduling.decisions import (
@@ -93,7 +94,8 @@ class Assigner:
     async def refill(self) -> None:
         """Bring more into view of the classes that have run out."""
         for needs in self._backlog.starving():
-            self._backlog.refill(needs, await self._queue.peek(needs, WINDOW))
+            jobs = await insist(partial(self._queue.peek, needs, WINDOW), "show its queue")
+            self._backlog.refill(needs, jobs)
 
     def plan(self, plan: Plan) -> None:
         """Decide about the first jobs, as far as there is room or a reason to end them."""

@@ -6,7 +6,6 @@ what follows, writes all of it in one transaction, and tells about it afterwards
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 
@@ -14,7 +13,6 @@ import anyio
 
 from hodei_core.clock import Clock
 from hodei_core.endings import Ending
-from hodei_core.errors import HodeiError
 from hodei_core.ids import JobId
 from hodei_core.jobs import Job
 from hodei_core.ports import Change, JobFilter, Needs, Outcome, Store
@@ -23,6 +21,7 @@ from hodei_core.runtime.deadlines import Deadlines
 from hodei_core.runtime.fleet import Fleet
 from hodei_core.runtime.log_buffer import LogBuffer
 from hodei_core.runtime.log_writer import LogWriter
+from hodei_core.runtime.patience import insist
 from hodei_core.runtime.plan import Plan
 from hodei_core.runtime.recorder import Recorder
 from hodei_core.runtime.reporter import Reporter
@@ -35,10 +34,7 @@ from hodei_core.scheduling.decisions import Wait
 from hodei_core.scheduling.scheduler import Scheduler
 from hodei_core.states import JobState
 
-logger: logging.Logger = logging.getLogger(__name__)
-
 _SAFETY_SECONDS = 0.5  # between looks while work waits: bounds the cost of a missed wake-up
-_STORE_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between asks of a store that refuses
 _CLOSE_BATCH = 500  # pending jobs ended at once when a memory store closes
 
 
@@ -210,22 +206,7 @@ class Dispatcher:
         self._arm_safety()
 
     async def _apply(self, changes: list[Change]) -> list[Outcome]:
-        """Write to the store, however often it refuses: what has happened must be recorded."""
-        tries = 0
-        while True:
-            try:
-                return await self._store.apply(changes)
-            except HodeiError as error:
-                pause = _STORE_PAUSES[min(tries, len(_STORE_PAUSES) - 1)]
-                tries += 1
-                logger.warning(
-                    "the store refused %d changes, asked again in %s s: %s",
-                    len(changes),
-                    pause,
-                    error,
-                    extra={"action": "apply"},
-                )
-                await anyio.sleep(pause)
+        return await insist(lambda: self._store.apply(changes), "apply changes")
 
     def _arm_safety(self) -> None:
         if not self._ticking and not self.draining and self._assigner.has_jobs():
@@ -278,7 +259,8 @@ class Dispatcher:
         self._finish(job)
 
     async def _tell_stuck(self, job: Job) -> None:
-        self._reporter.stuck(job, self._clock.now(), await self._explain(job))
+        why = await insist(lambda: self._explain(job), "explain a job")
+        self._reporter.stuck(job, self._clock.now(), why)
 
     async def _plan_requests(self, plan: Plan) -> None:
         """Plan the end of jobs that wait and were cancelled, or have waited too long."""
@@ -293,7 +275,11 @@ class Dispatcher:
                 await self._unstarted.plan_cancel(plan, job_id, why)
 
     async def end_pending(self) -> int:
-        """End what a memory store still holds as PENDING; return how many that were."""
+        """End what a memory store still holds as PENDING; return how many that were.
+
+        Raises:
+            HodeiError: the store refuses.
+        """
         count = 0
         pending = JobFilter(states=frozenset({JobState.PENDING}))
         # All at once: each further look would scan what the ones before it have ended.
@@ -302,7 +288,7 @@ class Dispatcher:
                 plan = Plan()
                 for job in jobs[start : start + _CLOSE_BATCH]:
                     self._unstarted.plan_interruption(plan, job)
-                plan.settle(await self._apply(plan.changes))
+                plan.settle(await self._store.apply(plan.changes))
                 await anyio.sleep(0)
             count += len(jobs)
         return count

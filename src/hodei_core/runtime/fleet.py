@@ -23,6 +23,7 @@ from hodei_core.events import (
 )
 from hodei_core.ids import IdSource, WorkerId
 from hodei_core.ports import (
+    Change,
     ProviderHost,
     PutWorker,
     RemoveWorker,
@@ -33,6 +34,7 @@ from hodei_core.ports import (
 from hodei_core.retry import Backoff
 from hodei_core.runtime.deadlines import Deadlines
 from hodei_core.runtime.event_bus import EventBus
+from hodei_core.runtime.patience import insist
 from hodei_core.runtime.provided import Provided
 from hodei_core.runtime.slot import Slot, SlotHost
 from hodei_core.scheduling.index import Candidate, WorkerIndex
@@ -263,7 +265,7 @@ class Fleet:
         async with anyio.create_task_group() as tasks:
             for slot in slots:
                 tasks.start_soon(self._host.persist, slot.serve, name=f"hodei slot of {worker.id}")
-            await self._store.apply([PutWorker(worker)])
+            await self._write(PutWorker(worker))
             provided.sessions[worker.id] = session
             self._idle[worker.id] = slots[:]
             self.index.add(worker.id, worker.offer)
@@ -292,7 +294,7 @@ class Fleet:
         lost = loss is not None and not self._closing
         state = WorkerState.LOST if lost else WorkerState.TERMINATED
         gone = attrs.evolve(worker, state=state)
-        await self._store.apply([PutWorker(gone), RemoveWorker(worker.id)])
+        await self._write(PutWorker(gone), RemoveWorker(worker.id))
         if lost:
             logger.warning(
                 "worker %s is lost: %s",
@@ -303,6 +305,9 @@ class Fleet:
             self._tell(WorkerLost, worker, message=loss)
         else:
             self._tell(WorkerTerminated, worker)
+
+    async def _write(self, *changes: Change) -> None:
+        await insist(lambda: self._store.apply(changes), "note a worker")
 
     def _tell(self, event: type, worker: Worker, **more: object) -> None:
         self._bus.publish(

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import anyio
 
+from hodei_core.errors import HodeiError
 from hodei_core.ports import Store
 from hodei_core.runtime.deadlines import Deadlines
 from hodei_core.runtime.dispatcher import Dispatcher
@@ -16,6 +17,7 @@ from hodei_core.runtime.run import SHUTDOWN_GRACE
 
 logger: logging.Logger = logging.getLogger(__name__)
 
+_STORE_PAUSE = 0.5  # seconds between asks of a store that refuses
 _MARGIN_SECONDS = 5.0  # beyond the grace, for trees to end and for their ends to be written
 
 
@@ -60,13 +62,20 @@ class Shutdown:
                 await self._dispatcher.until(self._idle)
         self._dispatcher.draining = True
         if not self._store.durable:
+            await self._end_pending()
+
+    async def _end_pending(self) -> None:
+        try:
             count = await self._dispatcher.end_pending()
-            if count:
-                logger.warning(
-                    "%d pending jobs were cancelled, since their memory store closed",
-                    count,
-                    extra={"action": "shutdown"},
-                )
+        except HodeiError:
+            logger.exception("pending jobs could not be cancelled", extra={"action": "shutdown"})
+            return
+        if count:
+            logger.warning(
+                "%d pending jobs were cancelled, since their memory store closed",
+                count,
+                extra={"action": "shutdown"},
+            )
 
     async def _wait(self) -> None:
         """Wait for what runs, and with a memory store for what waits; as long as allowed."""
@@ -83,4 +92,9 @@ class Shutdown:
         return self._how() is Stop.BROKEN or not self._dispatcher.running
 
     async def _quiet(self) -> bool:
-        return self._how() is not Stop.NORMALLY or await nothing_left(self._store)
+        try:
+            return self._how() is not Stop.NORMALLY or await nothing_left(self._store)
+        except HodeiError as error:  # asked again soon, unless it is to stop at once by then
+            logger.warning("the store could not count its jobs: %s", error)
+            self._deadlines.after(_STORE_PAUSE, self._dispatcher.tell_watchers)
+            return False

@@ -9,6 +9,7 @@ from hodei_core.clock import Clock
 from hodei_core.ids import JobId
 from hodei_core.jobs import Job
 from hodei_core.ports import Advance, JobRepository, Outcome
+from hodei_core.runtime.patience import insist
 from hodei_core.runtime.plan import Plan
 from hodei_core.states import JobState, Reason
 
@@ -44,7 +45,7 @@ class Unstarted:
     async def _plan(
         self, plan: Plan, job_id: JobId, state: JobState, reason: Reason, message: str | None
     ) -> None:
-        job = await self._jobs.get(job_id)
+        job = await insist(lambda: self._jobs.get(job_id), "show a job")
         if job is not None and job.state is JobState.PENDING:
             self._plan_end(plan, job, state, reason, message)
 

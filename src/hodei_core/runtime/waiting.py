@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -11,6 +11,7 @@ from hodei_core.ids import JobId
 from hodei_core.jobs import Job
 from hodei_core.ports import JobQueue, MarkDue, Store
 from hodei_core.runtime.deadlines import Deadline, Deadlines
+from hodei_core.runtime.patience import insist
 from hodei_core.states import WaitingFor
 
 _STUCK_BATCH = 100  # jobs told of at once
@@ -103,9 +104,10 @@ class Waiting:
         """Return the jobs whose delay or backoff has ended since the last call."""
         if not self._due:
             return ()
-        (outcome,) = await self._store.apply([MarkDue(self._clock.now())])
+        changes = [MarkDue(self._clock.now())]
+        (outcome,) = await insist(lambda: self._store.apply(changes), "mark jobs as due")
         self._due = False
-        due_at = await self._queue.next_due()
+        due_at = await insist(self._queue.next_due, "tell when a job is due")
         if due_at is not None:
             self._arm_due(due_at)
         return outcome.jobs
@@ -117,11 +119,17 @@ class Waiting:
         self._stuck_due = False
         before = self._clock.now() - self._stuck_after
         while True:
-            jobs = await self._queue.overdue(before, self._told, _STUCK_BATCH)
+            jobs = await self._overdue(before, _STUCK_BATCH)
             for job in jobs:
                 self._told = (job.due_at, job.seq)
                 await tell(job)
             if len(jobs) < _STUCK_BATCH:
                 break
-        for job in await self._queue.overdue(self._clock.now(), self._told, 1):
+        for job in await self._overdue(self._clock.now(), 1):
             self._arm_stuck(job.due_at)
+
+    async def _overdue(self, before: datetime, most: int) -> Sequence[Job]:
+        told = self._told
+        return await insist(
+            lambda: self._queue.overdue(before, told, most), "list jobs that wait long"
+        )
