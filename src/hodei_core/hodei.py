@@ -9,14 +9,14 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 import anyio
 
 from hodei_core.checks import whole_number
 from hodei_core.clock import Clock, SystemClock, to_timedelta
 from hodei_core.compat import Self, Unpack
-from hodei_core.events import Event
+from hodei_core.events import Event, SubscriberLagged
 from hodei_core.handle import JobHandle
 from hodei_core.ids import JobId
 from hodei_core.jobs import Job
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     import asyncio
 
     from anyio.abc import TaskGroup
+
+E = TypeVar("E", bound=Event)
 
 _SPECS_A_TURN = 500  # jobs checked before other tasks get their turn
 _RUN_MARGIN_SECONDS = 5.0  # beyond the grace, that a cancelled `run` waits for its job's end
@@ -349,10 +351,15 @@ class Hodei:
             providers=self._host.fleet.stats(),
         )
 
+    @overload
+    def events(self) -> EventStream[Event]: ...
+    @overload
+    def events(self, *types: type[E]) -> EventStream[E | SubscriberLagged]: ...
     def events(self, *types: type[Event]) -> EventStream[Event]:
         """Return a stream of events of these types, of all if none is named.
 
-        Seen are the events after `async with` was entered.
+        Seen are the events after `async with` was entered. A `SubscriberLagged` may come in any
+        stream.
         """
         self._host.gate.check_readable()
         _check_classes(types)

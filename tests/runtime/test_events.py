@@ -79,7 +79,7 @@ async def test_a_stream_holds_only_what_it_asked_for(workshop: Workshop) -> None
                 event = await stream.__anext__()
                 assert isinstance(event, JobFinished)
             with pytest.raises(TypeError, match="classes of events"):
-                hodei.events("JobFinished")  # type: ignore[arg-type]
+                hodei.events("JobFinished")  # type: ignore[call-overload]
 
 
 async def test_a_slow_subscriber_is_told_how_much_it_missed(workshop: Workshop) -> None:

@@ -14,11 +14,14 @@ from hodei_core import (
     EventStream,
     Hodei,
     Job,
+    JobFinished,
     JobHandle,
     JobResult,
     JobSpec,
+    JobState,
     LogEntry,
     Resources,
+    SubscriberLagged,
 )
 
 
@@ -32,6 +35,11 @@ async def accepted(hodei: Hodei) -> None:
     assert_type(await hodei.handle("x"), JobResult)
     assert_type(await hodei.get_job("x"), Job)
     assert_type(hodei.events(), EventStream[Event])
+    assert_type(hodei.events(JobFinished), EventStream[JobFinished | SubscriberLagged])
+    async with hodei.events(JobFinished) as ends:
+        async for end in ends:
+            if not isinstance(end, SubscriberLagged):
+                assert_type(end.state, JobState)
     job = await hodei.submit("true", resources=Resources(cpus=0.5, memory="512MiB"))
     async for entry in job.logs(tail=3):
         assert_type(entry, LogEntry)
