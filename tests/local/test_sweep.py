@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
+from hodei_core.backends.local import guard
 from hodei_core.backends.local.sweep import Lost, start_time
 
 MARKS = {"HODEI_HOST": "h", "HODEI_JOB_ID": "j"}
@@ -45,7 +47,39 @@ def test_only_what_carries_the_marks_of_a_job_is_the_jobs(
     env: dict[str, str], expected: bool
 ) -> None:
     with process(env) as pid:
-        assert lost().owns(pid) is expected
+        assert told(pid) is expected
+
+
+def told(pid: int) -> bool:
+    """Return whether a process is a job's, once that can be told: it may be in its exec yet."""
+    deadline = time.monotonic() + 10
+    while (ours := lost().owns(pid)) is None:
+        assert time.monotonic() < deadline
+    return ours
+
+
+@contextmanager
+def one_program_after_the_other() -> Iterator[int]:
+    again = 'exec /bin/sh -c "$0" "$0"'
+    with subprocess.Popen(["/bin/sh", "-c", again, again], env=MARKS) as child:
+        try:
+            yield child.pid
+        finally:
+            child.kill()
+
+
+def test_what_becomes_another_program_is_never_taken_for_a_stranger() -> None:
+    with one_program_after_the_other() as pid:
+        answers = {lost().owns(pid) for _ in range(10_000)}
+    assert True in answers
+    assert False not in answers
+
+
+def test_the_guard_never_takes_it_for_a_stranger_either() -> None:
+    with one_program_after_the_other() as pid:
+        found = [guard.marks_of(pid) for _ in range(10_000)]
+    assert {b"HODEI_HOST": b"h", b"HODEI_JOB_ID": b"j"} in found
+    assert {} not in found
 
 
 def test_what_is_in_the_session_of_a_known_leader_is_the_jobs() -> None:

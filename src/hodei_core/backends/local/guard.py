@@ -45,6 +45,7 @@ UNSURE_TICK = 0.002  # seconds until a process in the midst of an exec is looked
 UNSURE_LOOKS = 50  # after so many it is taken for nobody's
 ROOM = 64 * 1024 * 1024  # bytes of memory that the guard needs less of, also to start a job
 PR_SET_CHILD_SUBREAPER = 36
+ENV_END = 48  # among the fields that `stat_of` returns: where the variables lie, 0 in an exec
 
 NOBODY, UNSURE = 0, -1  # beside the numbers of jobs, which start at 1
 
@@ -129,17 +130,24 @@ def children_by_scan(pid: int) -> list[int]:
 
 def marks_of(pid: int) -> dict[bytes, bytes] | None:
     """Return the HODEI_ variables that a process started with; None while it is in an exec."""
+    before = stat_of(pid)
     environment = read(f"/proc/{pid}/environ")
     if not environment:
-        stat = stat_of(pid)
-        in_exec = stat and stat[0] != b"Z" and int(stat[48]) == 0  # the field `env_end`
-        return None if in_exec else {}
+        return None if in_exec(before, stat_of(pid)) else {}
     marks = {}
     for variable in environment.split(b"\0"):
         if variable.startswith(b"HODEI_"):
             name, _, value = variable.partition(b"=")
             marks[name] = value
     return marks
+
+
+def in_exec(before: list[bytes], after: list[bytes]) -> bool:
+    """Return whether a process that showed no variables was in an exec between two looks."""
+    if not after or after[0] == b"Z":
+        return False
+    end = after[ENV_END : ENV_END + 1]
+    return end == [b"0"] or end != before[ENV_END : ENV_END + 1]
 
 
 # Starting one program

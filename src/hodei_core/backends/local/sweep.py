@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +18,11 @@ import attrs
 from hodei_core.backends.local.environment import OUTER_JOBS
 
 _LOOK_SECONDS = 0.005
+_UNSURE_LOOKS = 50
+"""How often all is looked at again for what is in the midst of an exec, and has no marks then."""
+
+_ENV_END = 48  # among the fields that `_stat` returns: where the variables lie, 0 in an exec
+_KERNEL_THREAD = 0x00200000  # PF_KTHREAD of the kernel, in the flags of a process
 _PROC = Path("/proc")
 
 
@@ -37,20 +42,27 @@ class Lost:
     service through which a mark came to a stranger (`at`, a terminal), is ever taken for a job.
     """
 
-    def owns(self, pid: int) -> bool:
-        """Return whether a process is one of the jobs', and has not ended."""
+    def owns(self, pid: int) -> bool | None:
+        """Return whether a process is one of the jobs', and has not ended; None: ask again.
+
+        A process has no marks for the instant in which it becomes another program.
+        """
         stat = _stat(pid)
         if not stat or stat[0] in "ZX" or pid == os.getpid() or int(stat[19]) < self.since:
             return False
-        return int(stat[3]) in self.leaders or self._is_marked(pid)
+        if int(stat[3]) in self.leaders:
+            return True
+        marks = _marks(pid)
+        if marks is None:
+            return None if _in_exec(stat, _stat(pid)) else False
+        return self._is_marked(marks)
 
     def is_zombie_of_ours(self, pid: int) -> bool:
         """Return whether it was one of the jobs' and ended as a child of this process."""
         stat = _stat(pid)
         return stat[:2] == ["Z", str(os.getpid())] and int(stat[19]) >= self.since
 
-    def _is_marked(self, pid: int) -> bool:
-        marks = _marks(pid)
+    def _is_marked(self, marks: Mapping[str, str]) -> bool:
         of = marks.get(OUTER_JOBS, "").split(":")
         if marks.get("HODEI_HOST") == self.host_id:
             of.append(marks.get("HODEI_JOB_ID", ""))
@@ -64,8 +76,15 @@ def end_jobs(lost: Lost, seconds: float) -> bool:
     """
     deadline = time.monotonic() + seconds
     killed: set[int] = set()
+    unsure_looks = _UNSURE_LOOKS
     try:
-        while found := [pid for pid in _pids() if lost.owns(pid)]:
+        while unsure_looks:
+            owned = {pid: lost.owns(pid) for pid in _pids()}
+            found = [pid for pid, ours in owned.items() if ours]
+            if not found and None not in owned.values():
+                break
+            if not found:
+                unsure_looks -= 1
             for pid in found:
                 _kill(lost, pid)
             killed.update(found)
@@ -114,11 +133,20 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-def _marks(pid: int) -> dict[str, str]:
-    """Return the HODEI_ variables that a process started with."""
+def _marks(pid: int) -> dict[str, str] | None:
+    """Return the HODEI_ variables that a process started with; None if it shows no variables."""
     try:
         data = (_PROC / str(pid) / "environ").read_bytes()
     except OSError:  # it has ended, or is another user's
         return {}
+    if not data:
+        return None
     pairs = (part.partition(b"=") for part in data.split(b"\0") if part.startswith(b"HODEI_"))
     return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+
+
+def _in_exec(before: list[str], after: list[str]) -> bool:
+    """Return whether a process that showed no variables was in an exec between two looks."""
+    if not after or after[0] in "ZX" or int(after[6]) & _KERNEL_THREAD:
+        return False
+    return int(after[_ENV_END]) == 0 or after[_ENV_END] != before[_ENV_END]
