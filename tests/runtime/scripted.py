@@ -26,6 +26,9 @@ class ScriptedSession(WorkerSession):
 
     def __init__(self) -> None:
         self.late_start = anyio.Event()
+        self.graces: list[float] = []
+        """What each hanging attempt was given when it was ended."""
+
         self._end = anyio.Event()
         self._lost: BaseException | None = None
 
@@ -60,7 +63,11 @@ class ScriptedSession(WorkerSession):
         if command == "lose":
             self.lose(WorkerLostError("it fell"))
         if command in ("hang", "starts late"):
-            await self._end.wait()
+            try:
+                await self._end.wait()
+            except anyio.get_cancelled_exc_class():
+                self.graces.append(output.grace)
+                raise
         if self._lost is not None:
             msg = "it fell"
             raise WorkerLostError(msg)

@@ -472,6 +472,29 @@ async def _nothing_lives() -> bool:
     return not [task for task in anyio.get_running_tasks() if "hodei" in (task.name or "")]
 
 
+@pytest.mark.parametrize(("asked", "given"), [(60.0, 10.0), (3.0, 3.0)])
+async def test_a_shutdown_gives_no_job_more_than_ten_seconds_of_grace(
+    asked: float, given: float
+) -> None:
+    provider = ScriptedProvider()
+    with anyio.fail_after(LIMIT), pytest.raises(KeyError):
+        async with Hodei(providers=[provider]) as hodei:
+            await hodei.submit("hang", grace=asked)
+            await anyio.wait_all_tasks_blocked()
+            raise KeyError
+    assert provider.sessions[0].graces == [given]
+
+
+async def test_a_cancel_gives_the_whole_grace() -> None:
+    provider = ScriptedProvider()
+    with anyio.fail_after(LIMIT):
+        async with Hodei(providers=[provider]) as hodei:
+            job = await hodei.submit("hang", grace=60)
+            await anyio.wait_all_tasks_blocked()
+            await job.cancel()
+    assert provider.sessions[0].graces == [60.0]
+
+
 async def test_what_had_not_started_when_all_was_interrupted_ends_cancelled() -> None:
     """Rule 9: assigned jobs that never started go back, and the memory store has no later."""
     provider = ScriptedProvider()
