@@ -26,7 +26,6 @@ When the host is gone, however it went, or has shut the socket, all that runs is
 
 import _signal  # type: ignore[import-not-found]
 import _socket
-import ctypes
 import errno
 import os
 import resource
@@ -45,7 +44,9 @@ UNSURE_TICK = 0.002  # seconds until a process in the midst of an exec is looked
 UNSURE_LOOKS = 50  # after so many it is taken for nobody's
 ROOM = 64 * 1024 * 1024  # bytes of memory that the guard needs less of, also to start a job
 PR_SET_CHILD_SUBREAPER = 36
-ENV_END = 48  # among the fields that `stat_of` returns: where the variables lie, 0 in an exec
+PF_KTHREAD = 0x00200000  # among the flags of a process: it is a thread of the kernel
+FLAGS = 6  # among the fields that `stat_of` returns
+ENV_END = 48  # the same: where the variables lie, 0 in an exec
 
 NOBODY, UNSURE = 0, -1  # beside the numbers of jobs, which start at 1
 
@@ -81,7 +82,7 @@ class Job:
         self.kill_at: float = float("inf")  # when SIGKILL follows; finite once it was told to end
 
 
-# What /proc tells
+# What /proc tells; the sweep of the host reads it by the same functions
 
 
 def read(path: str) -> bytes:
@@ -144,7 +145,7 @@ def marks_of(pid: int) -> dict[bytes, bytes] | None:
 
 def in_exec(before: list[bytes], after: list[bytes]) -> bool:
     """Return whether a process that showed no variables was in an exec between two looks."""
-    if not after or after[0] == b"Z":
+    if not after or after[0] in b"ZX" or int(after[FLAGS]) & PF_KTHREAD:
         return False
     end = after[ENV_END : ENV_END + 1]
     return end == [b"0"] or end != before[ENV_END : ENV_END + 1]
@@ -669,6 +670,8 @@ def close_all(fds: list[int]) -> None:
 
 def open_child_exits() -> int:
     """Return a descriptor that is readable once a child has ended; SIGCHLD must be blocked."""
+    import ctypes  # the sweep of the host, which uses what is above, does without
+
     libc = ctypes.CDLL(None, use_errno=True)
     signals = ctypes.create_string_buffer(128)
     libc.sigemptyset(signals)

@@ -11,19 +11,15 @@ import signal
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from pathlib import Path
 
 import attrs
 
 from hodei_core.backends.local.environment import OUTER_JOBS
+from hodei_core.backends.local.guard import marks_of, stat_of
 
 _LOOK_SECONDS = 0.005
 _UNSURE_LOOKS = 50
 """How often all is looked at again for what is in the midst of an exec, and has no marks then."""
-
-_ENV_END = 48  # among the fields that `_stat` returns: where the variables lie, 0 in an exec
-_KERNEL_THREAD = 0x00200000  # PF_KTHREAD of the kernel, in the flags of a process
-_PROC = Path("/proc")
 
 
 @attrs.frozen(kw_only=True)
@@ -47,26 +43,24 @@ class Lost:
 
         A process has no marks for the instant in which it becomes another program.
         """
-        stat = _stat(pid)
-        if not stat or stat[0] in "ZX" or pid == os.getpid() or int(stat[19]) < self.since:
+        stat = stat_of(pid)
+        if not stat or stat[0] in b"ZX" or pid == os.getpid() or int(stat[19]) < self.since:
             return False
         if int(stat[3]) in self.leaders:
             return True
-        marks = _marks(pid)
-        if marks is None:
-            return None if _in_exec(stat, _stat(pid)) else False
-        return self._is_marked(marks)
+        marks = marks_of(pid)
+        return None if marks is None else self._is_marked(marks)
 
     def is_zombie_of_ours(self, pid: int) -> bool:
         """Return whether it was one of the jobs' and ended as a child of this process."""
-        stat = _stat(pid)
-        return stat[:2] == ["Z", str(os.getpid())] and int(stat[19]) >= self.since
+        stat = stat_of(pid)
+        return stat[:2] == [b"Z", b"%d" % os.getpid()] and int(stat[19]) >= self.since
 
-    def _is_marked(self, marks: Mapping[str, str]) -> bool:
-        of = marks.get(OUTER_JOBS, "").split(":")
-        if marks.get("HODEI_HOST") == self.host_id:
-            of.append(marks.get("HODEI_JOB_ID", ""))
-        return any(job_id and job_id in self.job_ids for job_id in of)
+    def _is_marked(self, marks: Mapping[bytes, bytes]) -> bool:
+        of = marks.get(os.fsencode(OUTER_JOBS), b"").split(b":")
+        if marks.get(b"HODEI_HOST") == os.fsencode(self.host_id):
+            of.append(marks.get(b"HODEI_JOB_ID", b""))
+        return any(job_id and os.fsdecode(job_id) in self.job_ids for job_id in of)
 
 
 def end_jobs(lost: Lost, seconds: float) -> bool:
@@ -98,7 +92,7 @@ def end_jobs(lost: Lost, seconds: float) -> bool:
 
 def start_time(pid: int) -> int:
     """Return when a process started, in clock ticks since the boot; 0 if it is gone."""
-    stat = _stat(pid)
+    stat = stat_of(pid)
     return int(stat[19]) if stat else 0
 
 
@@ -122,31 +116,4 @@ def _reap(lost: Lost, killed: Collection[int]) -> None:
 
 
 def _pids() -> list[int]:
-    return [int(name) for name in os.listdir(_PROC) if name.isdigit()]
-
-
-def _stat(pid: int) -> list[str]:
-    """Return state, parent, group, session and what follows of a process; nothing if gone."""
-    try:
-        return (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def _marks(pid: int) -> dict[str, str] | None:
-    """Return the HODEI_ variables that a process started with; None if it shows no variables."""
-    try:
-        data = (_PROC / str(pid) / "environ").read_bytes()
-    except OSError:  # it has ended, or is another user's
-        return {}
-    if not data:
-        return None
-    pairs = (part.partition(b"=") for part in data.split(b"\0") if part.startswith(b"HODEI_"))
-    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
-
-
-def _in_exec(before: list[str], after: list[str]) -> bool:
-    """Return whether a process that showed no variables was in an exec between two looks."""
-    if not after or after[0] in "ZX" or int(after[6]) & _KERNEL_THREAD:
-        return False
-    return int(after[_ENV_END]) == 0 or after[_ENV_END] != before[_ENV_END]
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
