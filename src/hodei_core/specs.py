@@ -146,20 +146,20 @@ def _data(value: object) -> bytes:
     return bytes(value)
 
 
-def _span(field: str, value: float | timedelta) -> timedelta:
+def _span(field: str, value: float | timedelta, least: str = "0 or more") -> timedelta:
     try:
         span = to_timedelta(value)
     except (TypeError, ValueError) as error:
         raise _error(field, str(error)) from None
     if span < _ZERO:
-        raise _error(field, f"must be 0 or more seconds, not {shown(value)}")
+        raise _error(field, f"must be {least} seconds, not {shown(value)}")
     if span > MAX_SPAN:
         raise _error(field, f"must be at most {MAX_SPAN.days} days, not {shown(value)}")
     return span
 
 
 def _limit(field: str, value: float | timedelta) -> timedelta:
-    span = _span(field, value)
+    span = _span(field, value, least="more than 0")
     if not span:
         raise _error(field, f"must be more than 0 seconds, not {shown(value)}")
     return span

@@ -47,7 +47,7 @@ def invoke(*arguments: str) -> Result:
         (["--cpus", "many"], "'--cpus': 'many' is not a valid float"),
         (["--memory", "12 parsecs"], "'--memory': '12 parsecs' is no size"),
         (["--timeout", "0"], "'--timeout': must be more than 0 seconds"),
-        (["--timeout", "-5"], "'--timeout': must be 0 or more seconds"),
+        (["--timeout", "-5"], "'--timeout': must be more than 0 seconds"),
         (["--timeout", "soon"], "'--timeout': 'soon' is no span of time; write it as 30"),
         (["--timeout", "1y"], "'--timeout': '1y' is no span of time"),
         (["--timeout", "9" * 400], "'--timeout': "),
