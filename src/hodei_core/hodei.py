@@ -29,6 +29,7 @@ from hodei_core.ports import (
 from hodei_core.results import JobResult
 from hodei_core.runtime.event_bus import EventStream
 from hodei_core.runtime.gate import Stop
+from hodei_core.runtime.interrupts import deferring_ctrl_c
 from hodei_core.scheduling.scheduler import Scheduler, SmartScheduler
 from hodei_core.specs import Command, JobFields, JobSpec
 from hodei_core.states import JobState
@@ -111,6 +112,10 @@ class Hodei:
     # Opening and closing
 
     async def __aenter__(self) -> Self:
+        await deferring_ctrl_c(self._enter)()
+        return self
+
+    async def _enter(self) -> None:
         self._host.gate.begin()
         opened = anyio.Event()
         tasks = anyio.create_task_group()
@@ -132,7 +137,6 @@ class Hodei:
         self._host.on_failure = body.cancel
         if self._host.failure is not None:
             body.cancel()
-        return self
 
     async def __aexit__(
         self,
@@ -140,6 +144,14 @@ class Hodei:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
+        return await deferring_ctrl_c(lambda: self._leave(exc_type, exc, traceback))()
+
+    async def _leave(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
         tasks = self._tasks
         assert tasks is not None and self._body is not None, "it was entered"  # noqa: S101, PT018
         self._host.gate.check_place()

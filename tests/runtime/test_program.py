@@ -212,6 +212,51 @@ def test_ctrl_c_at_random_moments_never_hangs_or_leaves_a_job(backend: str) -> N
             assert process.returncode == 0
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        "hodei.join()",
+        "jobs[-1].wait()",
+        "drain(jobs[-1].logs())",
+        "watch(hodei)",
+        "anyio.sleep(0)",  # and then in leaving the block
+    ],
+)
+def test_ctrl_c_between_the_lines_of_a_wait_under_trio(call: str) -> None:
+    """trio's Event.wait forgets to take the waiter off its list; trio failed later (G2)."""
+    printed = run(
+        f"""
+        import trio
+        async def handler(execution, output):
+            await anyio.sleep(0.01)
+        async def drain(entries):
+            async for _ in entries:
+                pass
+        async def watch(hodei):
+            async with hodei.events(JobStuck) as events:
+                await drain(events)
+        def interrupt(frame, event, arg):
+            if (
+                frame.f_code is trio.lowlevel.wait_task_rescheduled.__code__
+                and frame.f_back.f_code is trio.Event.wait.__code__
+                and trio.lowlevel.current_task() is task
+            ):
+                sys.settrace(None)
+                signal.raise_signal(signal.SIGINT)
+        async def main():
+            global task
+            task = trio.lowlevel.current_task()
+            async with Hodei(providers=[MemoryProvider(handler, slots=2)]) as hodei:
+                jobs = await hodei.submit_many(["x"] * 20)
+                sys.settrace(interrupt)
+                await {call}
+        if was_interrupted(main, "trio"):
+            print("interrupted")
+        """
+    )
+    assert printed == "interrupted\n"
+
+
 def test_a_forked_child_cannot_close_what_its_parent_opened() -> None:
     printed = run(
         """

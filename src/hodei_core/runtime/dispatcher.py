@@ -19,6 +19,7 @@ from hodei_core.ports import Change, JobFilter, Needs, Outcome, Store
 from hodei_core.runtime.assigner import Assigner
 from hodei_core.runtime.deadlines import Deadlines
 from hodei_core.runtime.fleet import Fleet
+from hodei_core.runtime.interrupts import wait_for
 from hodei_core.runtime.log_buffer import LogBuffer
 from hodei_core.runtime.log_writer import LogWriter
 from hodei_core.runtime.patience import insist
@@ -170,7 +171,7 @@ class Dispatcher:
             stepped = self._stepped
             if await met():
                 return
-            await stepped.wait()
+            await wait_for(stepped)
 
     # Its loop
 

@@ -13,6 +13,7 @@ import anyio
 from hodei_core.clock import Clock
 from hodei_core.compat import Self
 from hodei_core.events import Event, SubscriberLagged
+from hodei_core.runtime.interrupts import wait_for
 
 BACKLOG = 4_096
 """The most events that wait for one subscriber; beyond that the oldest go."""
@@ -72,7 +73,7 @@ class EventStream(Generic[E]):
             if self._ended:
                 raise StopAsyncIteration
             self._more = anyio.Event()
-            await self._more.wait()
+            await wait_for(self._more)
 
     def offer(self, event: Event) -> None:
         """Take an event in, if it is of a wanted type."""

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import anyio
+
 T = TypeVar("T")
 
 
@@ -26,3 +28,12 @@ def deferring_ctrl_c(run: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[
         return await run()
 
     return protect(protected)
+
+
+async def wait_for(event: anyio.Event) -> None:
+    """Wait for an event in a task of the user, where Ctrl-C may come at any time.
+
+    trio's `Event.wait` keeps a waiter on its list if KeyboardInterrupt is raised between its
+    two lines; the event then wakes a task that waits for something else by now, and trio fails.
+    """
+    await deferring_ctrl_c(event.wait)()

@@ -11,6 +11,7 @@ import anyio
 
 from hodei_core.ids import JobId
 from hodei_core.logs import LineSplitter, LogSegment, LogSource
+from hodei_core.runtime.interrupts import wait_for
 
 BUFFER_BYTES = 8 * 1024 * 1024
 """The most that is kept here; what left is read back from the store."""
@@ -168,7 +169,7 @@ class LogBuffer:
             return
         if self._more is None:
             self._more = anyio.Event()
-        await self._more.wait()
+        await wait_for(self._more)
 
     async def room(self) -> None:
         """Return when there is room for more output."""

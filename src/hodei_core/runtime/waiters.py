@@ -9,6 +9,7 @@ import anyio
 from hodei_core.compat import Self
 from hodei_core.ids import JobId
 from hodei_core.jobs import Job
+from hodei_core.runtime.interrupts import wait_for
 
 
 class Waiters:
@@ -69,7 +70,7 @@ class Waiter:
         """Return when the job is final, or everybody is woken."""
         if not self._woken:
             self._event = anyio.Event()
-            await self._event.wait()
+            await wait_for(self._event)
 
     def wake(self, job: Job | None) -> None:
         """Let it go on."""
