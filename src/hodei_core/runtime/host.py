@@ -24,7 +24,7 @@ from hodei_core.runtime.dispatcher import Dispatcher
 from hodei_core.runtime.event_bus import EventBus
 from hodei_core.runtime.fleet import Fleet
 from hodei_core.runtime.gate import Gate, State, Stop
-from hodei_core.runtime.interrupts import deferring_ctrl_c, wait_for
+from hodei_core.runtime.interrupts import deferring_ctrl_c
 from hodei_core.runtime.log_buffer import LogBuffer
 from hodei_core.runtime.log_writer import LogWriter
 from hodei_core.runtime.reporter import Reporter
@@ -137,11 +137,11 @@ class Host:
         self.request_stop(how)
         try:
             with anyio.CancelScope(shield=how is not Stop.NORMALLY):
-                await wait_for(self._closed)
+                await self._closed.wait()
         except BaseException:
             self.request_stop(Stop.AT_ONCE)
             with anyio.CancelScope(shield=True):
-                await wait_for(self._closed)
+                await self._closed.wait()
             raise
 
     def fail(self, error: BaseException) -> None:
