@@ -108,8 +108,9 @@ async def test_max_pending_refuses_before_anything_is_stored(workshop: Workshop)
             with pytest.raises(QueueFullError) as caught:
                 await hodei.submit("exit 0")
             assert caught.value.max_pending == 2
-            with pytest.raises(QueueFullError):
-                await hodei.submit_many(["exit 0", "exit 0"])
+            with pytest.raises(QueueFullError) as caught:
+                await hodei.submit_many(["exit 0"] * 3)
+            assert str(caught.value) == "max_pending is 2: 2 pending, 3 more refused"
             assert await hodei.submit("exit 0", key="k") == known
             assert (await hodei.stats()).pending == 2
             workshop.open("a")

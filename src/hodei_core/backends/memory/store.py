@@ -160,7 +160,7 @@ class MemoryStore(Store):
     def _check_room(self, most: int | None, wanted: int) -> None:
         pending = self._counts[JobState.PENDING]
         if most is not None and wanted and pending + wanted > most:
-            msg = f"{pending} jobs are pending; max_pending is {most}"
+            msg = f"max_pending is {most}: {pending} pending, {wanted} more refused"
             raise QueueFullError(msg, max_pending=most)
 
     def _store(self, submission: Submission) -> Job:
