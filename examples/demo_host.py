@@ -32,4 +32,6 @@ async def main(mark: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python examples/demo_host.py MARK")
     anyio.run(main, sys.argv[1])
