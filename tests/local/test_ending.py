@@ -9,11 +9,12 @@ from pathlib import Path
 
 import anyio
 import anyio.lowlevel
+import attrs
 import pytest
 
 from hodei_core.backends.local import LocalProvider
 from hodei_core.backends.local.session import LocalSession
-from hodei_core.ids import WorkerId
+from hodei_core.ids import JobId, WorkerId
 from hodei_core.logs import LogSource
 from hodei_core.ports import NotStartedError, StartFailedError, WorkerLostError
 from tests.local.helpers import (
@@ -104,6 +105,28 @@ async def test_a_daemon_of_one_job_is_not_taken_for_anothers() -> None:
             assert alive(pid)
             await job.cancelled()
             assert not alive(pid)
+
+
+async def test_a_job_with_an_empty_id_owns_nothing_of_anothers() -> None:
+    """A mark that is not set would match it, and the guard end what is another job's."""
+    nameless = attrs.evolve(execution("echo $$; exec sleep 300"), job_id=JobId(""))
+    scope, output = anyio.CancelScope(), Recorder()
+
+    async def run() -> None:
+        with scope:
+            await here.session.execute(nameless, output)
+        ended.set()
+
+    async with local() as here, anyio.create_task_group() as tasks:
+        ended = anyio.Event()
+        tasks.start_soon(run)
+        await output.pids(1)
+        async with started(here, f"{PYTHON} -c '{DAEMON.format(quiet=True)}'; sleep 300") as job:
+            (pid,) = await job.output.pids(1)
+            with watching(pid):
+                scope.cancel()
+                await ended.wait()
+                assert alive(pid)
 
 
 SCRUBBED = """
