@@ -60,6 +60,7 @@ class _World:
         for worker in self._workers:
             self._add(worker, plain, used=_SLOTS - free)
         self._placed: list[WorkerId] = []
+        self.job: Job
         self._fill(pending)
 
     def _add(self, worker: WorkerId, offer: Offer, *, used: int) -> None:
@@ -94,6 +95,10 @@ class _World:
 
     def matching(self, needs: Needs) -> Sequence[Offer]:
         return self._index.matching(needs)
+
+    def able(self, needs: Needs) -> Sequence[ProviderView]:
+        del needs
+        return self._providers
 
     def providers(self) -> Sequence[ProviderView]:
         return self._providers
@@ -136,6 +141,7 @@ class _World:
             of = backlog.head()
             if of is None:
                 return
+            self.job = of.window[0]
             decision = self._scheduler.schedule(of.needs, self)
             if isinstance(decision, Assign):
                 self._index.reserve(decision.worker_id, of.needs.resources)

@@ -52,11 +52,13 @@ from hodei_core.hodei import Hodei
 from hodei_core.ids import HostId, JobId, WorkerId
 from hodei_core.jobs import Attempt, Job, Usage
 from hodei_core.logs import LogEntry, LogSource
+from hodei_core.policies import WorkerPolicy
 from hodei_core.resources import Resources
 from hodei_core.results import JobResult
 from hodei_core.retry import Backoff, RetryPolicy
 from hodei_core.runtime.event_bus import EventStream
 from hodei_core.runtime.log_stream import LogStream
+from hodei_core.scheduling.candidates import Candidate
 from hodei_core.scheduling.decisions import (
     Assign,
     Provision,
@@ -64,10 +66,20 @@ from hodei_core.scheduling.decisions import (
     SchedulingDecision,
     Wait,
 )
-from hodei_core.scheduling.index import Candidate
 from hodei_core.scheduling.needs import Needs
-from hodei_core.scheduling.scheduler import FleetView, ProviderView, Scheduler, SmartScheduler
-from hodei_core.scheduling.strategies import WorkerStrategy, least_loaded
+from hodei_core.scheduling.provider_view import ProviderView
+from hodei_core.scheduling.scheduler import FleetView, Scheduler, SmartScheduler
+from hodei_core.scheduling.strategies import (
+    ProviderStrategy,
+    WorkerStrategy,
+    affinity,
+    fastest_startup,
+    first_available,
+    least_loaded,
+    lowest_cost,
+    most_capacity,
+    round_robin,
+)
 from hodei_core.specs import Command, JobFields, JobSpec
 from hodei_core.states import JobState, Reason, WaitingFor
 from hodei_core.stats import ProviderStats, Stats
@@ -124,6 +136,7 @@ __all__ = [
     "ProviderEvent",
     "ProviderRecovered",
     "ProviderStats",
+    "ProviderStrategy",
     "ProviderTripped",
     "ProviderView",
     "Provision",
@@ -150,10 +163,17 @@ __all__ = [
     "WorkerEvent",
     "WorkerId",
     "WorkerLost",
+    "WorkerPolicy",
     "WorkerProvisioning",
     "WorkerReady",
     "WorkerState",
     "WorkerStrategy",
     "WorkerTerminated",
+    "affinity",
+    "fastest_startup",
+    "first_available",
     "least_loaded",
+    "lowest_cost",
+    "most_capacity",
+    "round_robin",
 ]

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, TypeVar, overload
 
 import anyio
 
+from hodei_core.ambient import ambient
 from hodei_core.checks import whole_number
-from hodei_core.clock import Clock, SystemClock, to_timedelta
+from hodei_core.clock import Clock, to_timedelta
 from hodei_core.compat import Self, Unpack
 from hodei_core.events import Event, SubscriberLagged
 from hodei_core.handle import JobHandle
@@ -29,7 +30,7 @@ from hodei_core.ports import (
 from hodei_core.results import JobResult
 from hodei_core.runtime.event_bus import EventStream
 from hodei_core.runtime.gate import Stop
-from hodei_core.runtime.interrupts import deferring_ctrl_c
+from hodei_core.runtime.interrupts import deferring_ctrl_c, starter
 from hodei_core.scheduling.scheduler import Scheduler, SmartScheduler
 from hodei_core.specs import Command, JobFields, JobSpec
 from hodei_core.states import JobState
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound=Event)
 
 _SPECS_A_TURN = 500  # jobs checked before other tasks get their turn
+_GONE = (WorkerState.TERMINATED, WorkerState.LOST)
 _RUN_MARGIN_SECONDS = 5.0  # beyond the grace, that a cancelled `run` waits for its job's end
 
 
@@ -69,7 +71,7 @@ class Hodei:
             runs is ended; None: without end.
         stuck_after: seconds that a due job waits before `JobStuck` is published; None: never.
         max_pending: the most jobs that may wait; `submit` raises `QueueFullError` beyond it.
-        clock: tells the time; None: the system's.
+        clock: tells the time; None: the system's, in a simulation the simulated one.
 
     Raises:
         ValueError: an argument is not acceptable; the error names it.
@@ -96,7 +98,7 @@ class Hodei:
             store=_resolve_store(store),
             providers=_resolve_providers(providers),
             scheduler=scheduler or SmartScheduler(),
-            clock=clock or SystemClock(),
+            clock=clock or ambient().clock,
             shutdown_timeout=_span("shutdown_timeout", shutdown_timeout),
             stuck_after=_span("stuck_after", stuck_after),
             explain=self._explain,
@@ -121,7 +123,7 @@ class Hodei:
         tasks = anyio.create_task_group()
         await tasks.__aenter__()
         errors: list[BaseException] = []
-        tasks.start_soon(self._own, opened, errors, name="hodei")
+        starter(tasks)(self._own, opened, errors, name="hodei")
         try:
             await opened.wait()
         except BaseException:
@@ -344,7 +346,8 @@ class Hodei:
     async def list_workers(self) -> list[Worker]:
         """Return the workers that are alive, oldest first."""
         self._host.gate.check_readable()
-        return await self._host.store.workers.select()
+        workers = await self._host.store.workers.select()
+        return [worker for worker in workers if worker.state not in _GONE]
 
     async def stats(self) -> Stats:
         """Return counts of jobs, workers and slots, and the state of each provider."""

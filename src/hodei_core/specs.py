@@ -118,6 +118,10 @@ def _provider(value: str | None) -> str | None:
     return None if value is None else _plain("provider", value)
 
 
+def _prefers(value: str | None) -> str | None:
+    return None if value is None else _plain("prefers", value)
+
+
 def _key(value: str | None) -> str | None:
     return None if value is None else _plain("key", value)
 
@@ -320,6 +324,9 @@ class JobSpec(Value):
     provider: str | None = attrs.field(default=None, kw_only=True, converter=_provider)
     """The one provider that may run it; None: any."""
 
+    prefers: str | None = attrs.field(default=None, kw_only=True, converter=_prefers)
+    """The provider that runs it if it can now: has a worker free, or can make one."""
+
     key: str | None = attrs.field(default=None, kw_only=True, converter=_key)
     """Idempotency: a second submit with the key returns the first job."""
 
@@ -389,5 +396,6 @@ class JobFields(TypedDict, total=False):
     labels: Mapping[str, str]
     requires: Mapping[str, str]
     provider: str | None
+    prefers: str | None
     key: str | None
     grace: float | timedelta

@@ -146,6 +146,7 @@ VALUES = {
     "labels": ("--label", "a=b=c", {"a": "b=c"}),
     "requires": ("--require", "a=b", {"a": "b"}),
     "provider": ("--provider", "p", "p"),
+    "prefers": ("--prefers", "local", "local"),
     "key": ("--key", "k", "k"),
     "grace": ("--grace", "2", attrs.evolve(JobSpec("x"), timeout=2).timeout),
 }

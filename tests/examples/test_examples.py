@@ -35,7 +35,6 @@ PRINTED = {
     ],
     "harness.py": [
         r"It is PENDING: its delay ends in 1 h 0 min\.",
-        "  worker memory-.*",
         "  provider memory: .*",
         "attempt 1 failed; the next is due after 30 s",
         "attempt 2 failed; the next is due after 60 s",

@@ -126,6 +126,11 @@ async def provider(hodei: Hodei, _path: Path) -> None:
     assert (await hodei.run("true", provider="docker")).reason is Reason.UNSCHEDULABLE
 
 
+async def prefers(hodei: Hodei, _path: Path) -> None:
+    assert (await hodei.run("true", prefers="local")).ok
+    assert (await hodei.run("true", prefers="docker")).ok
+
+
 async def key(hodei: Hodei, path: Path) -> None:
     first = await hodei.submit(f"echo x >>{path}/runs", key="once")
     assert await hodei.submit(f"echo x >>{path}/runs", key="once") == first
@@ -167,6 +172,7 @@ CHECKS: dict[str, Callable[[Hodei, Path], Awaitable[None]]] = {
         labels,
         requires,
         provider,
+        prefers,
         key,
         grace,
     )

@@ -31,7 +31,8 @@ def test_the_offer_is_the_machine_unless_told_otherwise() -> None:
         provider="here", slots=7, labels={"a": "b"}, resources=Resources(2, "1GiB")
     )
     assert LocalProvider(slots=5).offer.resources.cpus == 5
-    assert provider.max_workers == 1
+    policy = provider.policy
+    assert (policy.min_workers, policy.max_workers, policy.idle_timeout) == (1, 1, None)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ async def test_a_refused_hodei_does_not_let_the_first_one_s_store_go() -> None:
 
 async def test_a_refused_hodei_does_not_end_the_workers_of_the_first_one_s_provider() -> None:
     with anyio.fail_after(10):
-        provider = MemoryProvider(greet)
+        provider = MemoryProvider(greet, min_workers=1)
         async with Hodei(MemoryStore(), providers=[provider]) as first:
             with pytest.raises(ProvisionError, match="belongs to another open Hodei"):
                 async with Hodei(MemoryStore(), providers=[provider]):

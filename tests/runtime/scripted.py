@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from hodei_core import Execution, Exit, Offer, Resources, WorkerId
+from hodei_core import Execution, Exit, Offer, Resources, WorkerId, WorkerPolicy
 from hodei_core.ports import (
     AttemptOutput,
     NotStartedError,
@@ -40,6 +40,9 @@ class ScriptedSession(WorkerSession):
         await self._end.wait()
         if self._lost is not None:
             raise self._lost
+
+    async def heartbeat(self) -> None:
+        return None
 
     async def terminate(self) -> None:
         self._end.set()
@@ -94,8 +97,8 @@ class ScriptedProvider(WorkerProvider):
         return self._offer
 
     @property
-    def max_workers(self) -> int:
-        return 1
+    def policy(self) -> WorkerPolicy:
+        return WorkerPolicy(min_workers=1, lease=None)
 
     async def open(self, host: ProviderHost) -> None:
         return None
@@ -107,6 +110,9 @@ class ScriptedProvider(WorkerProvider):
         session = ScriptedSession()
         self.sessions.append(session)
         return session
+
+    async def discard(self, worker_id: WorkerId) -> None:
+        return None
 
     async def close(self) -> None:
         for session in self.sessions:

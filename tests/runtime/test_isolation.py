@@ -129,12 +129,13 @@ async def test_a_provider_that_fails_is_asked_again_later_and_jobs_wait() -> Non
             stats = await hodei.stats()
             assert stats.providers["scripted"].failures == 1
             assert stats.providers["scripted"].breaker == "open"
-            clock.advance(0.05)
+            clock.advance(0.85)
             await anyio.wait_all_tasks_blocked()
             assert provider.asked == 2
-            for _ in range(3):
-                clock.advance(2)
+            for seconds in (0.3, 2.3, 4.5):
+                clock.advance(seconds)
                 await anyio.wait_all_tasks_blocked()
+            assert provider.asked == 5
             assert (await job.wait()).ok
             assert (await hodei.stats()).providers["scripted"].failures == 0
 
@@ -221,7 +222,7 @@ async def test_a_scheduler_that_fails_holds_the_job_and_says_so(
 
 async def test_a_strategy_of_the_user_s_is_one_function(workshop: Workshop) -> None:
     scheduler = SmartScheduler(
-        worker_strategy=lambda _needs, candidates: max(candidates, key=lambda c: c.slots_used)
+        worker_strategy=lambda _job, candidates: max(candidates, key=lambda c: c.slots_used)
     )
     provider = workshop.provider(slots=2, max_workers=2)
     with anyio.fail_after(LIMIT):

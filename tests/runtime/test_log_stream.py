@@ -15,6 +15,7 @@ from hodei_core.errors import HodeiBrokenError, JobNotFoundError
 from hodei_core.executions import Execution, Exit
 from hodei_core.ids import JobId, WorkerId
 from hodei_core.logs import LogEntry
+from hodei_core.policies import WorkerPolicy
 from hodei_core.ports import (
     AttemptOutput,
     ProviderHost,
@@ -625,6 +626,9 @@ class LosingSession(WorkerSession):
         msg = "the machine is gone"
         raise WorkerLostError(msg)
 
+    async def heartbeat(self) -> None:
+        return None
+
     async def terminate(self) -> None:
         self._gone.set()
 
@@ -638,8 +642,8 @@ class LosingProvider(WorkerProvider):
         return Offer(provider="losing")
 
     @property
-    def max_workers(self) -> int:
-        return 1
+    def policy(self) -> WorkerPolicy:
+        return WorkerPolicy(min_workers=1, lease=None)
 
     async def open(self, host: ProviderHost) -> None:
         pass
@@ -647,6 +651,9 @@ class LosingProvider(WorkerProvider):
     async def provision(self, worker_id: WorkerId) -> WorkerSession:
         self._sessions.append(LosingSession())
         return self._sessions[-1]
+
+    async def discard(self, worker_id: WorkerId) -> None:
+        return None
 
     async def close(self) -> None:
         for session in self._sessions:

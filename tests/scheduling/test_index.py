@@ -12,7 +12,8 @@ from hodei_core.ids import WorkerId
 from hodei_core.resources import Resources
 from hodei_core.scheduling import index as index_module
 from hodei_core.scheduling.filters import mismatch
-from hodei_core.scheduling.index import Candidate, WorkerIndex
+from hodei_core.scheduling.candidates import Candidate, Ring
+from hodei_core.scheduling.index import WorkerIndex
 from hodei_core.scheduling.needs import Needs
 from hodei_core.scheduling.scheduler import SAMPLE
 from hodei_core.workers import Offer
@@ -240,14 +241,14 @@ def test_what_a_search_looks_at_does_not_grow_with_the_fleet(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     looked = 0
-    take = index_module._Ring.take
+    take = Ring.take
 
-    def counted(ring: index_module._Ring, most: int) -> list[Candidate]:
+    def counted(ring: Ring, most: int) -> list[Candidate]:
         nonlocal looked
         looked += 1
         return take(ring, most)
 
-    monkeypatch.setattr(index_module._Ring, "take", counted)
+    monkeypatch.setattr(Ring, "take", counted)
     costs = []
     for size in (40, 4_000):
         index = filled((size, offer(slots=2)))

@@ -6,6 +6,7 @@ import attrs
 import pytest
 
 from hodei_core.ids import WorkerId
+from hodei_core.jobs import Job
 from hodei_core.resources import Resources
 from hodei_core.scheduling.decisions import (
     Assign,
@@ -14,13 +15,16 @@ from hodei_core.scheduling.decisions import (
     SchedulingDecision,
     Wait,
 )
-from hodei_core.scheduling.index import Candidate, WorkerIndex
+from hodei_core.scheduling.candidates import Candidate
+from hodei_core.scheduling.filters import mismatch
+from hodei_core.scheduling.index import WorkerIndex
 from hodei_core.scheduling.needs import Needs
-from hodei_core.scheduling.scheduler import SAMPLE, ProviderView, SmartScheduler
+from hodei_core.scheduling.provider_view import ProviderView
+from hodei_core.scheduling.scheduler import SAMPLE, SmartScheduler
 from hodei_core.scheduling.strategies import least_loaded
 from hodei_core.states import Reason, WaitingFor
 from hodei_core.workers import Offer
-from tests.scheduling.helpers import needs, offer
+from tests.scheduling.helpers import job, needs, offer
 
 
 class View:
@@ -43,8 +47,15 @@ class View:
     def matching(self, needs: Needs) -> Sequence[Offer]:
         return self.index.matching(needs)
 
+    def able(self, needs: Needs) -> Sequence[ProviderView]:
+        return [provider for provider in self.given if mismatch(needs, provider.offer) is None]
+
     def providers(self) -> Sequence[ProviderView]:
         return self.given
+
+    @property
+    def job(self) -> Job:
+        return job(1)
 
 
 FITS = offer("fits")
@@ -96,13 +107,9 @@ CASES = {
         decide(provider(), busy=[FITS]),
         Provision("fits", ("no worker fits, and it can make one",)),
     ),
-    "one is arriving": (
+    "one is arriving, and has room for those ahead only": (
         decide(provider(arriving=1)),
-        Wait(WaitingFor.PROVISIONING, ("a worker that fits is being made",)),
-    ),
-    "one is arriving elsewhere": (
-        decide(provider(), provider(offer("other"), arriving=1)),
-        Wait(WaitingFor.PROVISIONING, ("a worker that fits is being made",)),
+        Provision("fits", ("no worker fits, and it can make one",)),
     ),
     "one is arriving that does not fit": (
         decide(provider(SMALL, arriving=1), provider()),
@@ -110,7 +117,7 @@ CASES = {
     ),
     "no room, one is arriving": (
         decide(provider(room=0, arriving=1), busy=[FITS]),
-        Wait(WaitingFor.PROVISIONING, ("a worker that fits is being made",)),
+        Wait(WaitingFor.PROVISIONING, ("fits is making a worker that fits",)),
     ),
     "all in use": (
         decide(provider(room=0), busy=[FITS]),
@@ -118,7 +125,7 @@ CASES = {
     ),
     "no room and no worker": (
         decide(provider(room=0)),
-        Wait(WaitingFor.CAPACITY, ("no provider has room",)),
+        Wait(WaitingFor.CAPACITY, ("fits: it has as many workers as it may",)),
     ),
     "an obstacle": (
         decide(provider(obstacle="the socket is gone")),
@@ -138,7 +145,10 @@ CASES = {
     ),
     "never, but another may": (
         decide(provider(never="no such image"), provider(offer("other"), room=0)),
-        Wait(WaitingFor.CAPACITY, ("no provider has room",)),
+        Wait(
+            WaitingFor.CAPACITY,
+            ("fits: no such image", "other: it has as many workers as it may"),
+        ),
     ),
     "never, but a worker lives": (
         decide(provider(never="no such image"), busy=[FITS]),
@@ -170,7 +180,7 @@ def test_each_situation_has_its_own_decision(
 def test_the_strategy_sees_a_bounded_sample_and_has_the_last_word() -> None:
     seen: list[int] = []
 
-    def last(needs: Needs, candidates: Sequence[Candidate]) -> Candidate:
+    def last(_job: Job, candidates: Sequence[Candidate]) -> Candidate:
         seen.append(len(candidates))
         return candidates[-1]
 
@@ -199,10 +209,10 @@ def test_the_least_loaded_worker_has_the_smallest_share_of_its_slots_in_use() ->
         candidate(1, used=2, slots=8),
         candidate(2, used=1, slots=3),
     ]
-    assert least_loaded(needs(), workers).id == "worker-1"
+    assert least_loaded(job(1), workers).id == "worker-1"
 
 
 def test_among_equally_loaded_workers_the_first_is_taken() -> None:
     workers = [candidate(0, used=2, slots=4), candidate(1, used=1, slots=2)]
-    assert least_loaded(needs(), workers).id == "worker-0"
-    assert least_loaded(needs(), workers[1:]).id == "worker-1"
+    assert least_loaded(job(1), workers).id == "worker-0"
+    assert least_loaded(job(1), workers[1:]).id == "worker-1"

@@ -50,6 +50,7 @@ FULL: dict[str, Any] = {
     "labels": {"team": "a"},
     "requires": {"gpu": "yes", "hodei.zone": "b"},
     "provider": "docker",
+    "prefers": "docker",
     "key": "k-1",
     "grace": timedelta(seconds=2),
 }
@@ -70,6 +71,7 @@ OTHER: dict[str, Any] = {
     "labels": {},
     "requires": {},
     "provider": None,
+    "prefers": None,
     "key": None,
     "grace": timedelta(0),
 }
@@ -89,6 +91,7 @@ PLAIN_TEXT: list[tuple[str, Callable[[str], dict[str, Any]]]] = [
     ("name", lambda text: {"name": text}),
     ("image", lambda text: {"image": text}),
     ("provider", lambda text: {"provider": text}),
+    ("prefers", lambda text: {"prefers": text}),
     ("key", lambda text: {"key": text}),
     ("env", lambda text: {"env": {text: "value"}}),
     ("labels", lambda text: {"labels": {text: "value"}}),
@@ -137,6 +140,7 @@ class TestFields:
             "labels": {},
             "requires": {},
             "provider": None,
+            "prefers": None,
             "key": None,
             "grace": timedelta(seconds=5),
         }
@@ -270,7 +274,7 @@ class TestText:
             made = {"command": [[]]}
         assert refusal(**made).field == field
 
-    @pytest.mark.parametrize("field", ["name", "cwd", "image", "provider", "key"])
+    @pytest.mark.parametrize("field", ["name", "cwd", "image", "provider", "prefers", "key"])
     def test_an_empty_text_is_refused(self, field: str) -> None:
         assert refusal(**{field: ""}).field == field
 
@@ -593,7 +597,7 @@ class TestValue:
     def test_a_spec_has_neither_a_dict_nor_a_weak_reference(self) -> None:
         assert "__dict__" not in dir(JobSpec)
         assert "__weakref__" not in dir(JobSpec)
-        assert sys.getsizeof(JobSpec("true")) <= 176
+        assert sys.getsizeof(JobSpec("true")) <= 184
 
 
 class TestSameWork:

@@ -130,6 +130,7 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         },
     ),
     ("--provider", {"metavar": "NAME", "help": "The one provider that may run it, as local."}),
+    ("--prefers", {"metavar": "NAME", "help": "The provider that runs it if it can now."}),
     (
         "--key",
         {"metavar": "TEXT", "help": "Idempotency: a second job of this key is the first one."},
@@ -218,6 +219,7 @@ _PLAIN = (
     "delay",
     "priority",
     "provider",
+    "prefers",
     "key",
     "grace",
 )

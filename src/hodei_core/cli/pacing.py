@@ -15,6 +15,7 @@ from hodei_core.compat import override
 from hodei_core.executions import Execution, Exit
 from hodei_core.ids import WorkerId
 from hodei_core.logs import LogEntry, LogSource
+from hodei_core.policies import WorkerPolicy
 from hodei_core.ports import AttemptOutput, ProviderHost, WorkerProvider, WorkerSession
 from hodei_core.workers import Offer
 
@@ -74,8 +75,8 @@ class PacedProvider(WorkerProvider):
 
     @property
     @override
-    def max_workers(self) -> int:
-        return self._provider.max_workers
+    def policy(self) -> WorkerPolicy:
+        return self._provider.policy
 
     @override
     async def open(self, host: ProviderHost) -> None:
@@ -84,6 +85,10 @@ class PacedProvider(WorkerProvider):
     @override
     async def provision(self, worker_id: WorkerId) -> WorkerSession:
         return _PacedSession(await self._provider.provision(worker_id), self._pace)
+
+    @override
+    async def discard(self, worker_id: WorkerId) -> None:
+        await self._provider.discard(worker_id)
 
     @override
     async def close(self) -> None:
@@ -102,6 +107,10 @@ class _PacedSession(WorkerSession):
     @override
     async def execute(self, execution: Execution, output: AttemptOutput) -> Exit:
         return await self._session.execute(execution, _PacedOutput(output, self._pace))
+
+    @override
+    async def heartbeat(self) -> None:
+        await self._session.heartbeat()
 
     @override
     async def terminate(self) -> None:

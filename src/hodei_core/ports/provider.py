@@ -10,6 +10,7 @@ from hodei_core.clock import Clock
 from hodei_core.executions import Execution, Exit
 from hodei_core.ids import HostId, WorkerId
 from hodei_core.logs import LogSource
+from hodei_core.policies import WorkerPolicy
 from hodei_core.values import Value
 from hodei_core.workers import Offer
 
@@ -77,9 +78,21 @@ class WorkerSession(ABC):
         The runtime awaits this in a task of its own for as long as the worker lives; the
         session's own reading and writing happens in it.
 
+        However it ends, by cancellation too, every `execute` under way then ends as well.
+
         Raises:
             WorkerLostError: the worker went away, or could not be served any longer. Every
                 `execute` under way raises the same.
+        """
+
+    @abstractmethod
+    async def heartbeat(self) -> None:
+        """Return when the worker has answered; asked several times within its policy's lease.
+
+        A worker that has not answered for its lease is lost. Never called without a lease.
+
+        Raises:
+            WorkerLostError: it is known to be gone.
         """
 
     @abstractmethod
@@ -102,7 +115,11 @@ class WorkerSession(ABC):
 
     @abstractmethod
     async def terminate(self) -> None:
-        """End the worker and all that runs on it; idempotent, returns when it is gone."""
+        """End the worker and all that runs on it; idempotent, returns when it is gone.
+
+        Raises:
+            Exception: it is not certain that it is gone; it is asked again.
+        """
 
 
 class WorkerProvider(ABC):
@@ -118,8 +135,8 @@ class WorkerProvider(ABC):
 
     @property
     @abstractmethod
-    def max_workers(self) -> int:
-        """The most workers that exist at one time."""
+    def policy(self) -> WorkerPolicy:
+        """How many workers it may have, and how long they live; constant from `open` on."""
 
     @abstractmethod
     async def open(self, host: ProviderHost) -> None:
@@ -133,10 +150,22 @@ class WorkerProvider(ABC):
     async def provision(self, worker_id: WorkerId) -> WorkerSession:
         """Make a worker and return the line to it, ready for `execute`.
 
-        Cancellation leaves nothing behind.
+        Called for several workers at once. It is cancelled when it takes longer than the
+        policy's `startup_timeout`. When it raises or is cancelled, `discard` follows.
 
         Raises:
             ProvisionError: it could not; `permanent` says that it never can.
+        """
+
+    @abstractmethod
+    async def discard(self, worker_id: WorkerId) -> None:
+        """End what there is of a worker without a line; returns when nothing is left.
+
+        For one whose making failed or was cancelled, however far it came, and for one that was
+        lost. Idempotent; a worker that never was is no error.
+
+        Raises:
+            Exception: it is not certain that nothing is left; it is asked again.
         """
 
     @abstractmethod

@@ -10,10 +10,12 @@ from hodei_core.clock import Clock
 from hodei_core.compat import assert_never
 from hodei_core.jobs import Job
 from hodei_core.ports import Advance, JobQueue, Needs, Outcome
+from hodei_core.runtime.deadlines import Deadline, Deadlines
 from hodei_core.runtime.fleet import Fleet
 from hodei_core.runtime.patience import insist
 from hodei_core.runtime.plan import Plan
-from hodei_core.scheduling.backlog import WINDOW, Backlog, NeedsClass
+from hodei_core.scheduling.backlog import WINDOW, Backlog, NeedsClass, key_of
+from hodei_core.scheduling.coverage import Coverage
 from hodei_core.scheduling.decisions import (
     Assign,
     Provision,
@@ -21,13 +23,14 @@ from hodei_core.scheduling.decisions import (
     SchedulingDecision,
     Wait,
 )
+from hodei_core.scheduling.fairness import Fairness
 from hodei_core.scheduling.scheduler import Scheduler
 from hodei_core.states import JobState, Reason, WaitingFor
-from hodei_core.workers import Offer
 
 logger: logging.Logger = logging.getLogger(__name__)
 
 _BATCH = 256  # decisions in one step, so that none holds the event loop for long
+_ROUNDING = 1e-6  # seconds: a timer may fire that much early
 
 
 class Assigner:
@@ -43,6 +46,8 @@ class Assigner:
         scheduler: Scheduler,
         fleet: Fleet,
         clock: Clock,
+        deadlines: Deadlines,
+        wake: Callable[[], None],
         assigned: Callable[[Job, Outcome], None],
         ended: Callable[[Job], None],
     ) -> None:
@@ -52,11 +57,17 @@ class Assigner:
         self._clock = clock
         self._assigned = assigned
         self._ended = ended
-        self._backlog = Backlog()
+        self._backlog = Backlog(self._moved_on)
+        self._fairness = Fairness(fleet.index)
+        self._fairness_timer: Deadline | None = None
+        self._deadlines = deadlines
+        self._wake = wake
+        self._demand_changed = False
 
     def add(self, job: Job) -> None:
         """Take note of a job that became eligible."""
         self._backlog.add(job)
+        self._demand_changed = True
 
     def discard(self, job: Job) -> None:
         """Consider a job no more."""
@@ -77,14 +88,13 @@ class Assigner:
     def release(self, job: Job) -> None:
         """Let go of what the job's last attempt held of its worker."""
         worker_id = job.attempt.worker_id
-        index = self._fleet.index
-        index.release(worker_id, job.spec.resources)
-        if worker_id in index:
-            self._backlog.wake(index[worker_id].offer)
+        if self._fleet.release(worker_id, job.spec.resources):
+            self._backlog.wake(self._fleet.index[worker_id].offer)
 
     def fleet_changed(self) -> None:
         """Consider every class of needs anew."""
         self._backlog.wake_all()
+        self._demand_changed = True
 
     async def load(self) -> None:
         """Bring into view what the store holds."""
@@ -102,38 +112,97 @@ class Assigner:
         for _ in range(_BATCH):
             of = self._backlog.head()
             if of is None:
-                return
+                self._provide()
+                break
             decision = self._decide(of)
             if isinstance(decision, Assign):
                 self._plan_assignment(plan, self._backlog.take(of), decision)
             elif isinstance(decision, Provision):
-                self._park(of, Wait(WaitingFor.PROVISIONING, decision.reasons))
-                self._fleet.provision(decision.provider)
+                why = Wait(WaitingFor.PROVISIONING, decision.reasons)
+                self._park(of, why, wanting=True)
+                self._demand_changed = True
             elif isinstance(decision, Wait):
                 self._park(of, decision)
             elif isinstance(decision, Reject):
                 self._plan_rejection(plan, self._backlog.take(of), decision)
             else:
                 assert_never(decision)
+        self._arm_fairness()
 
     def _decide(self, of: NeedsClass) -> SchedulingDecision:
-        """Ask the scheduler, whose strategies may be the user's: what it raises is contained."""
+        """Return what the scheduler says of a class's first job; a slot for it is reserved.
+
+        Its strategies may be the user's: what they raise is contained.
+        """
         try:
-            decision = self._scheduler.schedule(of.needs, self._fleet)
+            decision = self._ask(of)
             if isinstance(decision, Assign):
-                self._fleet.index.reserve(decision.worker_id, of.needs.resources)
-            else:
-                _check_decision(decision)
+                self._fleet.reserve(decision.worker_id, of.window[0])
         except Exception as error:
             logger.exception("the scheduler failed", extra={"action": "schedule"})
             return Wait(WaitingFor.CAPACITY, (f"the scheduler failed: {error!r}",))
         return decision
 
-    def _park(self, of: NeedsClass, why: Wait) -> None:
-        self._backlog.park(of, why, self._fleet.matching(of.needs))
+    def _ask(self, of: NeedsClass) -> SchedulingDecision:
+        self._fleet.view.job = of.window[0]
+        decision = self._scheduler.schedule(of.needs, self._fleet.view)
+        _check_decision(decision)
+        return decision
+
+    def _park(self, of: NeedsClass, why: Wait, *, wanting: bool = False) -> None:
+        offers = self._fleet.view.matching(of.needs)
+        self._backlog.park(of, why, offers, wanting=wanting)
+        self._fairness.waits(of, offers)
+
+    def _provide(self) -> None:
+        """Have workers made for jobs that neither a worker nor one on its way has room for."""
+        if not self._demand_changed:
+            return
+        self._demand_changed = False
+        coverage = Coverage()
+        for offer, count in self._fleet.view.arriving():
+            coverage.add(offer, count)
+        for of in self._backlog.wanting():
+            try:
+                self._provide_for(of, coverage)
+            except Exception:
+                logger.exception("the scheduler failed", extra={"action": "schedule"})
+
+    def _provide_for(self, of: NeedsClass, coverage: Coverage) -> None:
+        left = coverage.take(of.needs, len(of.window))
+        while left:
+            decision = self._ask(of)
+            if not isinstance(decision, Provision):
+                self._backlog.unpark(of)
+                if isinstance(decision, Wait):
+                    self._park(of, decision)
+                return
+            offer = self._fleet.provision(decision.provider)
+            if offer is None or not coverage.fits(of.needs, offer):
+                return
+            coverage.add(offer, 1)
+            left = coverage.take(of.needs, left)
+
+    # Those who are overtaken
+
+    def _moved_on(self, number: int) -> None:
+        for offer in self._fairness.moved_on(number):
+            self._backlog.wake(offer)
+
+    def _arm_fairness(self) -> None:
+        at = self._fairness.next_at()
+        if self._fairness_timer is None and at is not None:
+            self._fairness_timer = self._deadlines.at(at, self._keep)
+
+    def _keep(self) -> None:
+        self._fairness_timer = None
+        self._fairness.keep(self._clock.monotonic() + _ROUNDING)
+        self._wake()
 
     def _plan_assignment(self, plan: Plan, job: Job, decision: Assign) -> None:
-        offer: Offer = self._fleet.index[decision.worker_id].offer
+        offer = self._fleet.index[decision.worker_id].offer
+        if self._fairness:
+            self._fairness.assigned(key_of(job), offer, self._clock.monotonic())
         assigned = job.assigned(decision.worker_id, offer.provider, self._clock.now())
         plan.add(Advance(assigned, job.version), partial(self._settle_assignment, job, assigned))
 
@@ -161,6 +230,6 @@ class Assigner:
 
 
 def _check_decision(decision: object) -> None:
-    if not isinstance(decision, (Provision, Wait, Reject)):
+    if not isinstance(decision, (Assign, Provision, Wait, Reject)):
         msg = f"it answered {decision!r}, which is no decision"
         raise TypeError(msg)

@@ -57,9 +57,7 @@ class Dispatcher:
         explain: Callable[[Job], Awaitable[str]],
         chance: Callable[[], float],
     ) -> None:
-        self.draining: bool = False
-        """Whether nothing is assigned any more."""
-
+        self._draining = False
         self._store = store
         self._clock = clock
         self._deadlines = deadlines
@@ -86,6 +84,8 @@ class Dispatcher:
             scheduler=scheduler,
             fleet=fleet,
             clock=clock,
+            deadlines=deadlines,
+            wake=self.wake,
             assigned=self._begin,
             ended=self._end_unstarted,
         )
@@ -147,6 +147,16 @@ class Dispatcher:
         self._recorder.interrupt()
 
     # What others ask it
+
+    @property
+    def draining(self) -> bool:
+        """Whether nothing is assigned any more, and no worker made."""
+        return self._draining
+
+    @draining.setter
+    def draining(self, draining: bool) -> None:
+        self._draining = draining
+        self._fleet.rest(draining)
 
     @property
     def running(self) -> int:

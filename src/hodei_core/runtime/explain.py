@@ -10,10 +10,10 @@ from hodei_core.explanations import Explanation
 from hodei_core.ids import JobId, WorkerId
 from hodei_core.jobs import Job
 from hodei_core.resources import Resources
+from hodei_core.scheduling.candidates import Candidate
 from hodei_core.scheduling.filters import mismatch
-from hodei_core.scheduling.index import Candidate
 from hodei_core.scheduling.needs import Needs
-from hodei_core.scheduling.scheduler import ProviderView
+from hodei_core.scheduling.provider_view import ProviderView
 from hodei_core.states import JobState, Reason, WaitingFor
 from hodei_core.values import Value
 

@@ -1,27 +1,20 @@
-"""The workers of this host: made, served, and let go."""
+"""The workers of this host: how many there are, of which provider, and when they go."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import anyio
-import attrs
 
 from hodei_core.clock import Clock
 from hodei_core.errors import ProvisionError
-from hodei_core.events import (
-    ProviderRecovered,
-    ProviderTripped,
-    WorkerLost,
-    WorkerProvisioning,
-    WorkerReady,
-    WorkerTerminated,
-)
+from hodei_core.events import ProviderRecovered, ProviderTripped, WorkerEvent
 from hodei_core.ids import IdSource, WorkerId
+from hodei_core.jobs import Job
 from hodei_core.ports import (
     Change,
     ProviderHost,
@@ -29,30 +22,28 @@ from hodei_core.ports import (
     RemoveWorker,
     Store,
     WorkerProvider,
-    WorkerSession,
 )
-from hodei_core.retry import Backoff
-from hodei_core.runtime.deadlines import Deadlines
+from hodei_core.resources import Resources
+from hodei_core.runtime.deadlines import Deadline, Deadlines
 from hodei_core.runtime.event_bus import EventBus
+from hodei_core.runtime.fleet_view import SchedulerView
+from hodei_core.runtime.interrupts import Start
+from hodei_core.runtime.member import Member, MemberHost
 from hodei_core.runtime.patience import insist
 from hodei_core.runtime.provided import Provided
-from hodei_core.runtime.slot import Slot, SlotHost
-from hodei_core.scheduling.index import Candidate, WorkerIndex
-from hodei_core.scheduling.needs import Needs
-from hodei_core.scheduling.scheduler import ProviderView
+from hodei_core.runtime.retirement import Retirement
+from hodei_core.runtime.slot import Slot
+from hodei_core.scheduling.index import WorkerIndex
 from hodei_core.stats import ProviderStats
-from hodei_core.workers import Offer, Worker, WorkerState
-
-if TYPE_CHECKING:
-    from anyio.abc import TaskGroup, TaskStatus
+from hodei_core.workers import Offer, Worker
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-_LOSS_SECONDS = 5.0  # that the attempts of a lost worker have to notice it
-_PAUSE = Backoff(first=timedelta(milliseconds=100), max=timedelta(seconds=30), jitter=0)
+_CANCEL_SECONDS = 10.0  # that providers may take to notice that a worker is not wanted any more
+_ROW_SECONDS = 2.0  # that the rows of the last workers may take to be written
 
 
-class FleetHost(SlotHost, Protocol):
+class FleetHost(MemberHost, Protocol):
     """What the fleet needs of its host."""
 
     def fleet_changed(self) -> None:
@@ -61,14 +52,11 @@ class FleetHost(SlotHost, Protocol):
     def fail(self, error: BaseException) -> None:
         """Break, loudly: something of ours failed by a bug."""
 
-    async def persist(self, run: Callable[[], Awaitable[None]]) -> None:
-        """Await `run` to its end, even if the event loop itself cancels it."""
-
 
 class Fleet:
-    """Makes workers when asked, runs a task per slot, and notices what is lost.
+    """Has workers made and ended.
 
-    A view of itself to the scheduler: `candidates`, `matching`, `providers`.
+    A worker counts from the intent to make it until its provider is certain that it is gone.
     """
 
     def __init__(
@@ -83,238 +71,287 @@ class Fleet:
         host: FleetHost,
     ) -> None:
         self.index: WorkerIndex = WorkerIndex()
+        self.clock: Clock = clock
+        self.deadlines: Deadlines = deadlines
+        self.host: MemberHost = host
+        self.closing: bool = False
+        self.resting: bool = False
+        """Whether nothing is provisioned, not even what is to be kept warm."""
+
         self._given = tuple(providers)
         self._provided: dict[str, Provided] = {}
+        self.view: SchedulerView = SchedulerView(self.index, self._provided)
         self._opened: list[WorkerProvider] = []
+        self._members: dict[WorkerId, Member] = {}
         self._store = store
-        self._clock = clock
-        self._deadlines = deadlines
         self._bus = bus
         self._ids = ids
-        self._host = host
-        self._tasks: TaskGroup | None = None
-        self._idle: dict[WorkerId, list[Slot]] = {}
-        self._views: tuple[ProviderView, ...] | None = None
-        self._closing = False
+        self._fleet_host = host
+        self._start: Start | None = None
+        self._opening = True
+        self._first_error: BaseException | None = None
+        self._uses = 0
+        self._obstacles: dict[str, Deadline] = {}
+        self._moved = anyio.Event()
+        self._retirement = Retirement(
+            index=self.index, clock=clock, deadlines=deadlines, drain=self._drain
+        )
 
-    # What the scheduler sees
+    # What there is
 
-    def candidates(self, needs: Needs, most: int) -> Sequence[Candidate]:
-        """Return workers on which such a job fits now, at most `most`, in rotation."""
-        return self.index.candidates(needs, most)
-
-    def matching(self, needs: Needs) -> Sequence[Offer]:
-        """Return the offers of live workers on which such a job could run, were they free."""
-        return self.index.matching(needs)
-
-    def providers(self) -> Sequence[ProviderView]:
-        """Return every provider, in the order in which the user gave them."""
-        if self._views is None:
-            self._views = tuple(provided.view() for provided in self._provided.values())
-        return self._views
+    def members(self) -> list[Member]:
+        """Return every worker that is there, on its way or going, oldest first."""
+        return list(self._members.values())
 
     def stats(self) -> dict[str, ProviderStats]:
         """Return the figures of every provider."""
         busy = Counter(
-            worker.offer.provider for worker in self.index.workers() if not worker.slots_free
+            worker.offer.provider
+            for worker in self.index.workers()
+            if worker.taking and not worker.slots_free
         )
         return {name: provided.stats(busy[name]) for name, provided in self._provided.items()}
 
     # What the dispatcher does
 
+    def reserve(self, worker_id: WorkerId, job: Job) -> None:
+        """Take a slot and resources of a worker for a job.
+
+        Raises:
+            ValueError: it has no room.
+        """
+        self.index.reserve(worker_id, job.spec.resources, job.spec.name)
+        member = self._members[worker_id]
+        member.given += 1
+        most = self._provided[member.offer.provider].policy.max_jobs
+        if most is not None and member.given >= most:
+            self._drain(member)
+
+    def release(self, worker_id: WorkerId, resources: Resources) -> bool:
+        """Give a slot and resources back; return whether another job might have them."""
+        self.index.release(worker_id, resources)
+        member = self._members.get(worker_id)
+        if member is None or worker_id not in self.index:
+            return False
+        if self.index[worker_id].slots_used == 0:
+            if not member.serving:
+                member.end()
+                return False
+            self._retirement.arm(self._provided[member.offer.provider])
+        return member.serving
+
     def take_slot(self, worker_id: WorkerId) -> Slot | None:
         """Return an idle slot of a worker, which is then no longer listed as idle."""
-        idle = self._idle.get(worker_id)
-        return idle.pop() if idle else None
+        member = self._members.get(worker_id)
+        return None if member is None else member.take_slot()
 
     def put_slot(self, worker_id: WorkerId, slot: Slot) -> None:
         """List a slot as idle."""
-        idle = self._idle.get(worker_id)
-        if idle is not None:
-            idle.append(slot)
+        member = self._members.get(worker_id)
+        if member is not None:
+            member.put_slot(slot)
 
-    def provision(self, name: str) -> None:
-        """Have a provider make a worker, in a task of its own."""
-        assert self._tasks is not None, "the fleet is open"  # noqa: S101
-        provided = self._provided[name]
-        provided.arriving += 1
-        self._changed()
-        self._tasks.start_soon(self._make_and_serve, provided, name=f"hodei worker of {name}")
+    def provision(self, name: str) -> Offer | None:
+        """Have a provider make a worker, in a task of its own.
+
+        Returns what the worker will have; None if the provider cannot be asked now.
+        """
+        provided = self._provided.get(name)
+        if provided is None or not provided.askable or self.closing or self.resting:
+            return None
+        assert self._start is not None, "the fleet is open"  # noqa: S101
+        member = Member(
+            self._ids.worker_id(name), provided.provider, provided.offer, provided.policy, self
+        )
+        provided.members[member.id] = self._members[member.id] = member
+        provided.breaker.asked()
+        provided.rate.started(self.clock.monotonic())
+        self._uses += 1
+        provided.last_used = self._uses
+        self.view.changed()
+        self._arm_obstacle(name, provided)
+        self._start(self._live, member, name=f"hodei worker {member.id}")
+        return provided.offer
+
+    def rest(self, resting: bool) -> None:
+        """Provision nothing, or do so again."""
+        self.resting = resting
+        if not resting:
+            self._keep_warm()
 
     # Its life
 
-    async def open(self, host: ProviderHost, tasks: TaskGroup) -> None:
-        """Open the providers and make the workers that they start with.
+    async def open(self, host: ProviderHost, start: Start) -> None:
+        """Open the providers and make the workers that they keep warm.
 
         Raises:
             ProvisionError: a provider cannot work here.
         """
-        self._tasks = tasks
+        self._start = start
         for provider in self._given:
             await provider.open(host)
             self._opened.append(provider)
-            provided = Provided(provider)
+            provided = Provided(provider, self.clock)
             self._provided[provided.name] = provided
-        self._views = None
-        for provided in self._provided.values():
-            for _ in range(provided.provider.max_workers):
-                provided.arriving += 1
-                await tasks.start(self._make_and_serve_first, provided)
+            self.view.opened()
+        self._keep_warm()
+        await self._until(lambda: not any(member.arriving for member in self.members()))
+        self._opening = False
+        if self._first_error is not None:
+            raise self._first_error
 
     async def close(self) -> None:
         """End every worker and close every provider; idempotent."""
-        self._closing = True
+        self.closing = True
+        making = [member for member in self.members() if not member.made]
+        for member in making:
+            member.end()
+        with anyio.move_on_after(_CANCEL_SECONDS):
+            await self._until(lambda: all(member.made for member in making))
         for provider in reversed(self._opened):
             try:
                 await provider.close()
             except Exception:
                 logger.exception("a provider could not be closed: %r", provider)
         self._opened.clear()
+        for member in self.members():
+            member.end()
+        with anyio.move_on_after(_ROW_SECONDS):
+            await self._until(lambda: not self._members)
 
-    async def _make_and_serve_first(
-        self, provided: Provided, *, task_status: TaskStatus[None]
-    ) -> None:
-        worker, session = await self._make(provided)
-        task_status.started()
-        await self._serve_or_fail(provided, worker, session)
+    async def _until(self, met: Callable[[], bool]) -> None:
+        while not met():
+            self._moved = anyio.Event()
+            await self._moved.wait()
 
-    async def _make_and_serve(self, provided: Provided) -> None:
+    def _keep_warm(self) -> None:
+        for name, provided in self._provided.items():
+            while provided.missing > 0 and self.provision(name):
+                pass
+
+    async def _live(self, member: Member) -> None:
         try:
-            worker, session = await self._make(provided)
+            await member.live()
         except Exception as error:
-            self._failed(provided, error)
-            return
-        await self._serve_or_fail(provided, worker, session)
+            self._fleet_host.fail(error)
 
-    async def _serve_or_fail(
-        self, provided: Provided, worker: Worker, session: WorkerSession
-    ) -> None:
-        try:
-            await self._serve(provided, worker, session)
-        except Exception as error:
-            self._host.fail(error)
+    # When workers go
 
-    async def _make(self, provided: Provided) -> tuple[Worker, WorkerSession]:
-        worker_id = self._ids.worker_id(provided.name)
-        began = self._clock.monotonic()
-        self._bus.publish(
-            WorkerProvisioning(at=self._clock.now(), worker_id=worker_id, provider=provided.name)
-        )
-        try:
-            session = await provided.provider.provision(worker_id)
-        finally:
-            provided.arriving -= 1
-            self._views = None
-        provided.startup = timedelta(seconds=self._clock.monotonic() - began)
-        self._recovered(provided)
-        offer = provided.offer
-        return (
-            Worker(
-                id=worker_id,
-                provider=offer.provider,
-                state=WorkerState.READY,
-                slots=offer.slots,
-                resources=offer.resources,
-                labels=offer.labels,
-                image=offer.image,
-                ready_at=self._clock.now(),
-            ),
-            session,
-        )
+    def _drain(self, member: Member) -> None:
+        """Give a worker no more; end it when it is idle."""
+        self.index.stop(member.id)
+        member.drain()
+        if self.index[member.id].slots_used == 0:
+            member.end()
+        self._changed()
 
-    def _failed(self, provided: Provided, error: Exception) -> None:
-        provided.failures += 1
+    # What its workers tell it
+
+    async def keep_row(self, worker: Worker) -> None:
+        """Store what is known of a worker."""
+        await self._write(PutWorker(worker))
+
+    async def drop_row(self, worker_id: WorkerId) -> None:
+        """Forget a stored worker."""
+        await self._write(RemoveWorker(worker_id))
+
+    def answered(self) -> None:
+        """Take note that a provider answered."""
+        self._moved.set()
+
+    def ready(self, member: Member) -> None:
+        """Take note that the worker takes work; its row is stored."""
+        provided = self._provided[member.offer.provider]
+        provided.startup = timedelta(seconds=member.ready - member.begun)
+        self.index.add(member.id, member.offer)
+        self._retirement.arm(provided)
+        if provided.breaker.succeeded():
+            logger.info(
+                "provider %s makes workers again",
+                provided.name,
+                extra={"provider": provided.name, "action": "recovered"},
+            )
+            self._bus.publish(
+                ProviderRecovered(
+                    at=self.clock.now(), provider=provided.name, message="it made a worker"
+                )
+            )
+        self._changed()
+
+    def failed(self, member: Member, error: BaseException) -> None:
+        """Take note that the worker could not be made."""
+        provided = self._provided[member.offer.provider]
         provided.last_error = str(error) or repr(error)
+        if self._opening:
+            self._first_error = self._first_error or error
         if isinstance(error, ProvisionError) and error.permanent:
             provided.never = provided.last_error
-        elif provided.retry_at is None:
-            pause = _PAUSE.pause(provided.failures, 0.5)
-            provided.retry_at = self._clock.now() + pause
-            self._deadlines.after(pause.total_seconds(), lambda: self._ask_again(provided))
         logger.warning(
             "provider %s could not make a worker: %s",
             provided.name,
             provided.last_error,
             exc_info=None if isinstance(error, ProvisionError) else error,
-            extra={"provider": provided.name, "action": "provision"},
+            extra={"provider": provided.name, "worker_id": member.id, "action": "provision"},
         )
-        if provided.failures == 1:
-            self._bus.publish(
-                ProviderTripped(
-                    at=self._clock.now(), provider=provided.name, message=provided.last_error
-                )
-            )
-        self._changed()
+        self._trip(provided)
 
-    def _ask_again(self, provided: Provided) -> None:
-        provided.retry_at = None
-        self._changed()
-
-    def _recovered(self, provided: Provided) -> None:
-        if provided.failures:
-            provided.failures = 0
-            provided.retry_at = None
-            self._bus.publish(
-                ProviderRecovered(
-                    at=self._clock.now(), provider=provided.name, message="it made a worker"
-                )
-            )
-
-    async def _serve(self, provided: Provided, worker: Worker, session: WorkerSession) -> None:
-        slots = [Slot(session, self._host) for _ in range(worker.slots)]
-        async with anyio.create_task_group() as tasks:
-            for slot in slots:
-                tasks.start_soon(self._host.persist, slot.serve, name=f"hodei slot of {worker.id}")
-            await self._write(PutWorker(worker))
-            provided.sessions[worker.id] = session
-            self._idle[worker.id] = slots[:]
-            self.index.add(worker.id, worker.offer)
-            self._tell(WorkerReady, worker)
-            loss = await self._run(session)
-            await self._let_go(provided, worker, slots, loss)
-            tasks.cancel_scope.cancel()
-
-    async def _run(self, session: WorkerSession) -> str | None:
-        """Serve a worker to its end; return how it was lost, or None if it was ended."""
-        try:
-            await self._host.persist(session.run)
-        except Exception as error:
-            return str(error) or repr(error)
-        return None if self._closing else "it ended unasked"
-
-    async def _let_go(
-        self, provided: Provided, worker: Worker, slots: list[Slot], loss: str | None
-    ) -> None:
-        self.index.remove(worker.id)
-        del self._idle[worker.id]
-        with anyio.move_on_after(_LOSS_SECONDS):
-            for slot in slots:
-                await slot.until_idle()
-        del provided.sessions[worker.id]
-        lost = loss is not None and not self._closing
-        state = WorkerState.LOST if lost else WorkerState.TERMINATED
-        gone = attrs.evolve(worker, state=state)
-        await self._write(PutWorker(gone), RemoveWorker(worker.id))
-        if lost:
+    def left(self, member: Member) -> None:
+        """Take note that a worker that was ready takes no more work, lost or as planned."""
+        provided = self._provided[member.offer.provider]
+        self.index.remove(member.id)
+        if member.loss is not None:
             logger.warning(
                 "worker %s is lost: %s",
-                worker.id,
-                loss,
-                extra={"worker_id": worker.id, "action": "lost"},
+                member.id,
+                member.loss,
+                extra={"worker_id": member.id, "action": "lost"},
             )
-            self._tell(WorkerLost, worker, message=loss)
-        else:
-            self._tell(WorkerTerminated, worker)
+            if not member.given:
+                provided.last_error = f"a worker was lost before it was used: {member.loss}"
+                self._trip(provided)
+        self._changed()
+
+    def gone(self, member: Member) -> None:
+        """Take note that nothing of the worker is left."""
+        del self._members[member.id]
+        del self._provided[member.offer.provider].members[member.id]
+        self._changed()
+
+    def tell(self, event: type[WorkerEvent], member: Member, **more: object) -> None:
+        """Publish an event about the worker."""
+        self._bus.publish(
+            event(at=self.clock.now(), worker_id=member.id, provider=member.offer.provider, **more)
+        )
+
+    def _trip(self, provided: Provided) -> None:
+        if provided.breaker.failed(self.clock.monotonic(), self._ids.chance()):
+            self._bus.publish(
+                ProviderTripped(
+                    at=self.clock.now(),
+                    provider=provided.name,
+                    message=provided.last_error or "it failed",
+                )
+            )
+        self._changed()
 
     async def _write(self, *changes: Change) -> None:
         await insist(lambda: self._store.apply(changes), "note a worker")
 
-    def _tell(self, event: type, worker: Worker, **more: object) -> None:
-        self._bus.publish(
-            event(at=self._clock.now(), worker_id=worker.id, provider=worker.provider, **more)
-        )
-        self._changed()
-
     def _changed(self) -> None:
-        self._views = None
-        self._host.fleet_changed()
+        """Have the dispatcher look again, now and when an obstacle is over."""
+        self.view.changed()
+        self._moved.set()
+        if self.closing:
+            return
+        self._keep_warm()
+        for name, provided in self._provided.items():
+            self._arm_obstacle(name, provided)
+        self._fleet_host.fleet_changed()
+
+    def _arm_obstacle(self, name: str, provided: Provided) -> None:
+        armed = self._obstacles.pop(name, None)
+        if armed is not None:
+            armed.cancel()
+        obstacle = provided.obstacle()
+        if obstacle is not None and obstacle[1] is not None:
+            self._obstacles[name] = self.deadlines.at(obstacle[1], self._changed)

@@ -6,10 +6,10 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import anyio
 
+from hodei_core.ambient import ambient
 from hodei_core.clock import Clock
 from hodei_core.errors import HodeiClosedError
 from hodei_core.ids import HostId, IdSource
@@ -24,7 +24,7 @@ from hodei_core.runtime.dispatcher import Dispatcher
 from hodei_core.runtime.event_bus import EventBus
 from hodei_core.runtime.fleet import Fleet
 from hodei_core.runtime.gate import Gate, State, Stop
-from hodei_core.runtime.interrupts import deferring_ctrl_c
+from hodei_core.runtime.interrupts import Start, deferring_ctrl_c, starter
 from hodei_core.runtime.log_buffer import LogBuffer
 from hodei_core.runtime.log_writer import LogWriter
 from hodei_core.runtime.reporter import Reporter
@@ -33,9 +33,6 @@ from hodei_core.runtime.shutdown import Shutdown
 from hodei_core.runtime.slot import Slot
 from hodei_core.runtime.waiters import Waiters
 from hodei_core.scheduling.scheduler import Scheduler
-
-if TYPE_CHECKING:
-    from anyio.abc import TaskGroup
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -56,7 +53,7 @@ class Host:
     ) -> None:
         self.store = store
         self.clock = clock
-        self.ids: IdSource = IdSource()
+        self.ids: IdSource = IdSource(ambient().random_bytes)
         self.id: HostId = self.ids.host_id()
         self.dispatching: bool = bool(providers)
         self.gate: Gate = Gate(readable_when_closed=not store.durable)
@@ -185,22 +182,22 @@ class Host:
         with anyio.CancelScope(shield=True):
             try:
                 async with anyio.create_task_group() as tasks:
-                    error = await self._serve(tasks, opened)
+                    error = await self._serve(starter(tasks), opened)
                     tasks.cancel_scope.cancel()
             finally:
                 await self._release()
         if error is not None:
             raise error
 
-    async def _serve(self, tasks: TaskGroup, opened: anyio.Event) -> BaseException | None:
+    async def _serve(self, start: Start, opened: anyio.Event) -> BaseException | None:
         loops = {
             "dispatcher": self.dispatcher.run,
             "deadlines": self.deadlines.run,
             "log writer": self.logs.run,
         }
         for name, loop in loops.items():
-            tasks.start_soon(self._keep, name, loop, name=f"hodei {name}")
-        failure = await self._open(tasks)
+            start(self._keep, name, loop, name=f"hodei {name}")
+        failure = await self._open(start)
         if failure is not None:
             await self.persist(self.fleet.close)
             return failure
@@ -212,7 +209,7 @@ class Host:
         await self.persist(self.fleet.close)
         return None
 
-    async def _open(self, tasks: TaskGroup) -> BaseException | None:
+    async def _open(self, start: Start) -> BaseException | None:
         """Open the store and the providers; return why that could not be done."""
         try:
             with anyio.CancelScope() as self._opening:
@@ -220,7 +217,7 @@ class Host:
                     self._opening.cancel()
                 await self.store.open(self.id)
                 self._store_is_ours = True
-                await self.fleet.open(ProviderHost(host_id=self.id, clock=self.clock), tasks)
+                await self.fleet.open(ProviderHost(host_id=self.id, clock=self.clock), start)
                 await self.dispatcher.load()
         except BaseException as error:
             return self.failure or error

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import anyio
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
 
 T = TypeVar("T")
 
@@ -28,6 +32,33 @@ def deferring_ctrl_c(run: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[
         return await run()
 
     return protect(protected)
+
+
+class Start(Protocol):
+    """Starts a task."""
+
+    def __call__(
+        self, run: Callable[..., Awaitable[None]], /, *arguments: object, name: str
+    ) -> object:
+        """Start one that runs `run`."""
+
+
+def starter(tasks: TaskGroup) -> Start:
+    """Return what starts tasks of the group that this task has just opened.
+
+    Under trio no Ctrl-C reaches them from their first line on: anyio's own lines, which a task
+    begins with, would be a place where KeyboardInterrupt ends it.
+    """
+    trio = sys.modules.get("trio")
+    try:
+        nursery = trio.lowlevel.current_task().child_nurseries[-1]  # type: ignore[union-attr]
+    except (AttributeError, RuntimeError):  # trio is not imported, or another loop runs
+        return tasks.start_soon  # type: ignore[return-value]
+
+    def start(run: Callable[..., Awaitable[None]], /, *arguments: object, name: str) -> None:
+        nursery.start_soon(deferring_ctrl_c(partial(run, *arguments)), name=name)
+
+    return start
 
 
 async def wait_for(event: anyio.Event) -> None:

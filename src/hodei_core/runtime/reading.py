@@ -202,7 +202,7 @@ class Reading(LogReader):
                 now=host.clock.now(),
                 position=await self._store.queue.position(job.id),
                 workers=tuple(host.fleet.index.workers()),
-                providers=tuple(host.fleet.providers()),
+                providers=tuple(host.fleet.view.providers()),
                 running={worker.id: worker.jobs for worker in workers},
                 draining=host.dispatcher.draining,
                 dispatching=host.dispatching,

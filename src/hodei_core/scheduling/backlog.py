@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from hodei_core.ids import JobId
 from hodei_core.jobs import Job
@@ -24,16 +24,18 @@ WINDOW = 256
 _SLACK = 64  # heads that may be out of date before they are gathered anew
 
 Key = tuple[int, int]
+"""The place of a job in the order of all: the negative of its priority, and its number."""
 
 
-def _key(job: Job) -> Key:
+def key_of(job: Job) -> Key:
+    """Return the place of a job."""
     return (-job.spec.priority, job.seq)
 
 
 class NeedsClass:
     """The jobs in view that need the same."""
 
-    __slots__ = ("complete", "needs", "number", "parked", "parked_at", "window")
+    __slots__ = ("complete", "needs", "number", "parked", "parked_at", "wanting", "window")
 
     def __init__(self, needs: Needs, number: int) -> None:
         self.needs: Needs = needs
@@ -46,12 +48,24 @@ class NeedsClass:
         """Why the class is not considered; None if it is."""
 
         self.parked_at: tuple[Offer, ...] = ()
+        self.wanting: bool = False
+        """Whether it is parked until a worker is made for it."""
+
+    @property
+    def key(self) -> Key:
+        """The place of its first job in view, of which there is one."""
+        return key_of(self.window[0])
 
 
 class Backlog:
-    """The due jobs in view, by class; gives out the best head of the classes not parked."""
+    """The due jobs in view, by class; gives out the best head of the classes not parked.
 
-    def __init__(self) -> None:
+    `moved_on` is called with a class's number when its first job in view has gone.
+    """
+
+    def __init__(self, moved_on: Callable[[int], object] | None = None) -> None:
+        self._moved_on = moved_on
+        self._wanting: dict[int, NeedsClass] = {}
         self._classes: dict[Needs, NeedsClass] = {}
         self._numbered: dict[int, NeedsClass] = {}
         self._number = 0
@@ -67,13 +81,13 @@ class Backlog:
         """Take note of a job that became eligible; one that is in view already stays once."""
         of = self._class(Needs.of(job.spec))
         window = of.window
-        key = _key(job)
+        key = key_of(job)
         if not window:
             if of.complete:
                 window.append(job)
                 self._push(of)
             return
-        if key > _key(window[-1]):
+        if key > key_of(window[-1]):
             if not of.complete:
                 return
             window.append(job)
@@ -86,9 +100,9 @@ class Backlog:
     def _insert(self, of: NeedsClass, job: Job, key: Key) -> None:
         window = of.window
         behind: list[Job] = []
-        while window and _key(window[-1]) > key:
+        while window and key_of(window[-1]) > key:
             behind.append(window.pop())
-        if window and _key(window[-1]) == key:
+        if window and key_of(window[-1]) == key:
             window.pop()
         window.append(job)
         window.extend(reversed(behind))
@@ -132,6 +146,8 @@ class Backlog:
                 return
 
     def _after_take(self, of: NeedsClass) -> None:
+        if self._moved_on is not None:
+            self._moved_on(of.number)
         if of.window:
             self._push(of)
         elif not of.complete:
@@ -139,9 +155,17 @@ class Backlog:
         else:
             self._forget(of)
 
-    def park(self, of: NeedsClass, why: Wait, offers: Iterable[Offer]) -> None:
-        """Consider a class no more, until one of these offers has room or the fleet changes."""
+    def park(
+        self, of: NeedsClass, why: Wait, offers: Iterable[Offer], *, wanting: bool = False
+    ) -> None:
+        """Consider a class no more, until one of these offers has room or the fleet changes.
+
+        `wanting`: a worker could be made for it.
+        """
         of.parked = why
+        of.wanting = wanting
+        if wanting:
+            self._wanting[of.number] = of
         of.parked_at = tuple(offers)
         for offer in of.parked_at:
             self._parked_at.setdefault(offer, {})[of.number] = of
@@ -149,15 +173,25 @@ class Backlog:
     def wake(self, offer: Offer) -> None:
         """Consider the classes that wait for a worker with this offer: one has room again."""
         for of in list(self._parked_at.get(offer, {}).values()):
-            self._unpark(of)
+            self.unpark(of)
 
     def wake_all(self) -> None:
         """Consider every class: the fleet changed."""
         for of in self._classes.values():
             if of.parked is not None:
-                self._unpark(of)
+                self.unpark(of)
 
-    def _unpark(self, of: NeedsClass) -> None:
+    def wanting(self) -> list[NeedsClass]:
+        """Return the classes for which workers could be made, in the order of their heads."""
+        return sorted(
+            (of for of in self._wanting.values() if of.window), key=lambda wanting: wanting.key
+        )
+
+    def unpark(self, of: NeedsClass) -> None:
+        """Consider a parked class again."""
+        if of.wanting:
+            of.wanting = False
+            del self._wanting[of.number]
         for offer in of.parked_at:
             del self._parked_at[offer][of.number]
             if not self._parked_at[offer]:
@@ -195,7 +229,7 @@ class Backlog:
 
     def _forget(self, of: NeedsClass) -> None:
         if of.parked is not None:
-            self._unpark(of)
+            self.unpark(of)
         del self._classes[of.needs]
         del self._numbered[of.number]
         self._starving.pop(of.number, None)
@@ -209,7 +243,7 @@ class Backlog:
 
     def _gather_heads(self) -> None:
         self._heads = [
-            (*_key(of.window[0]), of.number)
+            (*key_of(of.window[0]), of.number)
             for of in self._numbered.values()
             if of.window and of.parked is None
         ]

@@ -4,87 +4,17 @@ from __future__ import annotations
 
 from hodei_core.ids import WorkerId
 from hodei_core.resources import Resources
+from hodei_core.scheduling.backlog import Key
+from hodei_core.scheduling.candidates import Candidate, Ring
 from hodei_core.scheduling.filters import mismatch
 from hodei_core.scheduling.needs import Needs
 from hodei_core.workers import Offer
 
 _CPU_DIGITS = 6  # as in Resources: sums of shares stay exact
 _REMEMBERED = 1_024  # classes of needs whose offers are kept; more are worked out again
+_NAMES = 16  # of jobs that each worker is remembered to have been given
+_NAMESAKES = 8  # workers remembered for one name of a job
 Free = tuple[float, "int | None"]
-
-
-class Candidate:
-    """A worker as strategies see it: read it, never change it."""
-
-    __slots__ = ("cpus_free", "id", "memory_free", "offer", "slots_used", "taking")
-
-    def __init__(self, id: WorkerId, offer: Offer) -> None:  # noqa: A002 - the field's name
-        self.id: WorkerId = id
-        self.offer: Offer = offer
-        self.slots_used: int = 0
-        self.cpus_free: float = offer.resources.cpus
-        self.memory_free: int | None = offer.resources.memory
-        """Bytes that no job has reserved; None: no limit."""
-
-        self.taking: bool = True
-        """Whether it takes work; a draining worker does not."""
-
-    @property
-    def slots_free(self) -> int:
-        """How many more jobs it could run at once."""
-        return self.offer.slots - self.slots_used
-
-    @property
-    def load(self) -> float:
-        """The share of its slots that is in use, 0 to 1."""
-        return self.slots_used / self.offer.slots
-
-    def fits(self, resources: Resources) -> bool:
-        """Return whether it has a free slot and that much left."""
-        return (
-            self.taking
-            and self.slots_used < self.offer.slots
-            and resources.cpus <= self.cpus_free
-            and (
-                resources.memory is None
-                or self.memory_free is None
-                or resources.memory <= self.memory_free
-            )
-        )
-
-
-class _Ring:
-    """A set whose members are handed out in rotation; all operations are O(1) a member."""
-
-    __slots__ = ("_items", "_next", "_places")
-
-    def __init__(self) -> None:
-        self._items: list[Candidate] = []
-        self._places: dict[WorkerId, int] = {}
-        self._next = 0
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def add(self, item: Candidate) -> None:
-        self._places[item.id] = len(self._items)
-        self._items.append(item)
-
-    def remove(self, item: Candidate) -> None:
-        place = self._places.pop(item.id)
-        last = self._items.pop()
-        if last is not item:
-            self._items[place] = last
-            self._places[last.id] = place
-
-    def take(self, most: int) -> list[Candidate]:
-        items = self._items
-        if len(items) <= most:
-            return items[:]
-        start = self._next % len(items)
-        self._next = start + most
-        taken = items[start : start + most]
-        return taken + items[: most - len(taken)]
 
 
 class WorkerIndex:
@@ -98,8 +28,11 @@ class WorkerIndex:
     def __init__(self) -> None:
         self._workers: dict[WorkerId, Candidate] = {}
         self._offers: dict[Offer, int] = {}
-        self._groups: dict[Offer, dict[Free, _Ring]] = {}
+        self._groups: dict[Offer, dict[Free, Ring]] = {}
         self._matching: dict[Needs, tuple[Offer, ...]] = {}
+        self._kept: dict[WorkerId, Key] = {}
+        self._namesakes: dict[str, dict[WorkerId, None]] = {}
+        self._uses = 0
 
     def __len__(self) -> int:
         return len(self._workers)
@@ -130,6 +63,7 @@ class WorkerIndex:
         if worker is None:
             return
         self._unlist(worker)
+        self._kept.pop(worker_id, None)
         self._offers[worker.offer] -= 1
         if not self._offers[worker.offer]:
             del self._offers[worker.offer]
@@ -139,10 +73,30 @@ class WorkerIndex:
         """Hand the worker out no more; what it runs goes on."""
         worker = self._workers[worker_id]
         self._unlist(worker)
+        self._kept.pop(worker_id, None)
         worker.taking = False
 
-    def reserve(self, worker_id: WorkerId, resources: Resources) -> None:
-        """Take a slot and resources of a worker.
+    def keep(self, worker_id: WorkerId, key: Key) -> None:
+        """Hand the worker out for no job behind this place, until `let_go`."""
+        self._unlist(self._workers[worker_id])
+        self._kept[worker_id] = key
+
+    def let_go(self, worker_id: WorkerId) -> None:
+        """Hand a kept worker out as any other; one that is not kept is no error."""
+        if self._kept.pop(worker_id, None) is not None:
+            self._list(self._workers[worker_id])
+
+    @property
+    def keeps(self) -> bool:
+        """Whether any worker is kept."""
+        return bool(self._kept)
+
+    def kept(self, worker_id: WorkerId) -> Key | None:
+        """Return the place that a worker is kept for; None if it is not kept."""
+        return self._kept.get(worker_id)
+
+    def reserve(self, worker_id: WorkerId, resources: Resources, name: str | None = None) -> None:
+        """Take a slot and resources of a worker, for a job with this name.
 
         Raises:
             ValueError: it has no slot free, or less left.
@@ -157,6 +111,47 @@ class WorkerIndex:
         if worker.memory_free is not None and resources.memory is not None:
             worker.memory_free -= resources.memory
         self._list(worker)
+        self._uses += 1
+        worker.last_used = self._uses
+        if name is not None:
+            self._remember(worker, name)
+
+    def _remember(self, worker: Candidate, name: str) -> None:
+        if worker.names[-1:] != (name,):
+            others = tuple(other for other in worker.names if other != name)
+            worker.names = (*others[1 - _NAMES :], name)
+        namesakes = self._namesakes.pop(name, {})
+        namesakes.pop(worker.id, None)
+        namesakes[worker.id] = None
+        while len(namesakes) > _NAMESAKES:
+            del namesakes[next(iter(namesakes))]
+        self._namesakes[name] = namesakes
+        if len(self._namesakes) > _REMEMBERED:
+            del self._namesakes[next(iter(self._namesakes))]
+
+    def namesakes(self, name: str, needs: Needs) -> list[Candidate]:
+        """Return workers on which such a job fits and that ran its name, the last one first."""
+        found: list[Candidate] = []
+        for worker_id in reversed(self._namesakes.get(name, _NO_WORKERS)):
+            worker = self._workers.get(worker_id)
+            if (
+                worker is not None
+                and worker_id not in self._kept
+                and worker.fits(needs.resources)
+                and mismatch(needs, worker.offer) is None
+            ):
+                found.append(worker)
+        return found
+
+    def keepers(self, needs: Needs, key: Key) -> list[Candidate]:
+        """Return the kept workers on which such a job fits, if its place comes in time."""
+        return [
+            worker
+            for worker_id, until in self._kept.items()
+            if key <= until
+            and (worker := self._workers[worker_id]).fits(needs.resources)
+            and mismatch(needs, worker.offer) is None
+        ]
 
     def release(self, worker_id: WorkerId, resources: Resources) -> None:
         """Give a slot and resources back; of a worker that is gone this is no error."""
@@ -208,17 +203,24 @@ class WorkerIndex:
             place = offers.index(offer) + 1
             self._matching[needs] = offers[place:] + offers[:place]
 
+    def _handed_out(self, worker: Candidate) -> bool:
+        return (
+            worker.taking
+            and worker.slots_used < worker.offer.slots
+            and not (self._kept and worker.id in self._kept)
+        )
+
     def _list(self, worker: Candidate) -> None:
-        if worker.taking and worker.slots_used < worker.offer.slots:
+        if self._handed_out(worker):
             groups = self._groups.setdefault(worker.offer, {})
             left = (worker.cpus_free, worker.memory_free)
             ring = groups.get(left)
             if ring is None:
-                ring = groups[left] = _Ring()
+                ring = groups[left] = Ring()
             ring.add(worker)
 
     def _unlist(self, worker: Candidate) -> None:
-        if worker.taking and worker.slots_used < worker.offer.slots:
+        if self._handed_out(worker):
             groups = self._groups[worker.offer]
             left = (worker.cpus_free, worker.memory_free)
             ring = groups[left]
@@ -229,4 +231,5 @@ class WorkerIndex:
                     del self._groups[worker.offer]
 
 
-_NO_GROUPS: dict[Free, _Ring] = {}
+_NO_GROUPS: dict[Free, Ring] = {}
+_NO_WORKERS: dict[WorkerId, None] = {}

@@ -24,15 +24,23 @@ class Needs:
     image: str | None = None
     requires: Mapping[str, str] = attrs.field(default=EMPTY, converter=_frozen)
     provider: str | None = None
+    prefers: str | None = None
+    """The provider that comes first, if it can; it decides the order, not what is possible."""
 
     @classmethod
     def of(cls, spec: JobSpec) -> Needs:
         """Return the needs of a job: of jobs that need the same, as a rule the same object."""
-        return _interned(spec.resources, spec.image, spec.requires, spec.provider)
+        return _interned(spec.resources, spec.image, spec.requires, spec.provider, spec.prefers)
 
 
 @lru_cache(maxsize=4_096)
 def _interned(
-    resources: Resources, image: str | None, requires: Mapping[str, str], provider: str | None
+    resources: Resources,
+    image: str | None,
+    requires: Mapping[str, str],
+    provider: str | None,
+    prefers: str | None,
 ) -> Needs:
-    return Needs(resources=resources, image=image, requires=requires, provider=provider)
+    return Needs(
+        resources=resources, image=image, requires=requires, provider=provider, prefers=prefers
+    )

@@ -33,6 +33,9 @@ class Attempts:
 
     def __init__(self, line: Line, *, cwd: str, limit_memory: bool) -> None:
         self.pump: Pump = Pump(self._streams_ended)
+        self.heard: anyio.Event = anyio.Event()
+        """Set when the guard shows a sign of life that was asked for."""
+
         self._line = line
         self._cwd = cwd
         self._limit_memory = limit_memory
@@ -96,6 +99,8 @@ class Attempts:
             run = self._runs.get(int(notice[1]))
             if run is not None:
                 self._serve(run, notice)
+            elif notice[0] == b"pong":
+                self.heard.set()
 
     def known(self) -> tuple[frozenset[str], frozenset[int]]:
         """Return the ids of the jobs under way, and the pids of the leaders that are known."""

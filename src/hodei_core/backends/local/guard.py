@@ -12,6 +12,7 @@ From the host, one request each:
     start   number, job id, attempt, cwd, memory, argument count, arguments..., NAME=VALUE...
             with the descriptors stdout, stderr and, unless it is empty, stdin
     end     number, grace: SIGTERM, `grace` seconds, SIGKILL; answered by `gone`
+    ping    number; answered by `pong`
     long    number; the first descriptor is a file that holds the request
 
 To the host, notices of a fixed number of fields, one after the other:
@@ -20,6 +21,7 @@ To the host, notices of a fixed number of fields, one after the other:
     exited  number, wait status, instant of the start, CPU seconds, max RSS in KiB, left (0 or 1)
     failed  number, "refused" or "passing", text
     gone    number
+    pong    number
 
 When the host is gone, however it went, or has shut the socket, all that runs is killed.
 """
@@ -358,6 +360,8 @@ class Guard:
             self.start(fields, fds)
         elif fields[0] == b"end":
             self.end(fields[1], float(fields[2]))
+        elif fields[0] == b"ping":
+            self.outbox.append(b"pong\0" + fields[1])
         else:
             self.cwd, self.host_id = fields[1], fields[2]
             self.base = environment(fields[3:])

@@ -18,7 +18,7 @@ _MAX_REQUEST = 16 * 1024
 
 _MAX_NOTICES = 64 * 1024
 
-_FIELDS = {b"started": 3, b"exited": 6, b"failed": 3, b"gone": 1}
+_FIELDS = {b"started": 3, b"exited": 6, b"failed": 3, b"gone": 1, b"pong": 1}
 """How many fields follow the name of a notice."""
 
 
@@ -38,6 +38,10 @@ def start_request(number: int, execution: Execution, cwd: str, memory_bytes: int
 def end_request(number: int, grace: float) -> bytes:
     """Return the request to end all of an attempt: SIGTERM, `grace` seconds, SIGKILL."""
     return b"end\0%d\0%.6f" % (number, grace)
+
+
+PING = b"ping\x000"
+"""The request to show a sign of life; its number is 0, which no attempt has."""
 
 
 def notices(data: bytes) -> Iterator[list[bytes]]:

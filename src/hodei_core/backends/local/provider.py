@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
+from hodei_core.ambient import ambient
 from hodei_core.backends.local.environment import base_environment
 from hodei_core.backends.local.limits import usable_cpus, usable_memory
 from hodei_core.errors import ProvisionError
 from hodei_core.ids import WorkerId
+from hodei_core.policies import WorkerPolicy
 from hodei_core.ports.provider import ProviderHost, WorkerProvider, WorkerSession
 from hodei_core.resources import Resources
 from hodei_core.workers import Offer
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from hodei_core.backends.local.session import LocalSession
 
 _END_SECONDS = 10.0
+_POLICY = WorkerPolicy(min_workers=1, max_workers=1, idle_timeout=None)
 
 
 class LocalProvider(WorkerProvider):
@@ -85,17 +88,18 @@ class LocalProvider(WorkerProvider):
         self._python = _path("python", python)
         self._host_id: str | None = None
         self._base_env: dict[str, str] = {}
-        self._sessions: list[LocalSession] = []
+        self._sessions: dict[WorkerId, LocalSession] = {}
 
     @property
     def offer(self) -> Offer:
         return self._offer
 
     @property
-    def max_workers(self) -> int:
-        return 1
+    def policy(self) -> WorkerPolicy:
+        return _POLICY
 
     async def open(self, host: ProviderHost) -> None:
+        _check_time()
         _check_system()
         self._python = _interpreter(self._python)
         try:
@@ -136,15 +140,20 @@ class LocalProvider(WorkerProvider):
             if isinstance(error, OSError):
                 raise ProvisionError(f"the guard could not be started: {error}") from error
             raise
-        self._sessions = [old for old in self._sessions if not old.ended]
-        self._sessions.append(session)
+        self._sessions = {of: old for of, old in self._sessions.items() if not old.ended}
+        self._sessions[worker_id] = session
         return session
+
+    async def discard(self, worker_id: WorkerId) -> None:
+        session = self._sessions.get(worker_id)
+        if session is not None:
+            await session.terminate()
+            self._sessions.pop(worker_id, None)
 
     async def close(self) -> None:
         self._host_id = None
-        while self._sessions:
-            await self._sessions[-1].terminate()
-            self._sessions = [old for old in self._sessions if not old.ended]
+        for worker_id in list(self._sessions):
+            await self.discard(worker_id)
 
 
 def _check_name(name: str) -> None:
@@ -196,6 +205,15 @@ def _path(argument: str, value: str | os.PathLike[str] | None) -> str | None:
     if not path or "\0" in path:
         raise ValueError(f"{argument}: must be a path, not {path!r}")
     return path
+
+
+def _check_time() -> None:
+    if ambient().simulated:
+        msg = (
+            "LocalProvider cannot work in a simulation: processes do not follow virtual time; "
+            "give Hodei a MemoryProvider (hodei_core.backends.memory)"
+        )
+        raise ProvisionError(msg, permanent=True)
 
 
 def _check_system() -> None:

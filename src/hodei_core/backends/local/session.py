@@ -11,7 +11,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from hodei_core.backends.local.attempts import Attempts
-from hodei_core.backends.local.line import Line, base_request, file_of
+from hodei_core.backends.local.line import PING, Line, base_request, file_of
 from hodei_core.backends.local.process import GuardProcess
 from hodei_core.backends.local.readiness import serve_readable
 from hodei_core.backends.local.sweep import Lost, end_jobs, start_time
@@ -112,6 +112,11 @@ class LocalSession(WorkerSession):
         if run.exit is None or run.error is not None:
             raise run.error or WorkerLostError("the attempt ended without an exit")
         return run.exit
+
+    async def heartbeat(self) -> None:
+        self._attempts.heard = heard = anyio.Event()
+        self._line.insist(0, PING)
+        await heard.wait()
 
     async def terminate(self) -> None:
         self._terminating = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
 from typing import TypeAlias
 
 import anyio
@@ -15,10 +16,12 @@ from hodei_core.executions import Execution, Exit, Output
 from hodei_core.frozendict import EMPTY
 from hodei_core.ids import WorkerId
 from hodei_core.logs import LogSource
+from hodei_core.policies import WorkerPolicy
 from hodei_core.ports import (
     AttemptOutput,
     NotStartedError,
     ProviderHost,
+    WorkerLostError,
     WorkerProvider,
     WorkerSession,
 )
@@ -38,13 +41,23 @@ class MemoryProvider(WorkerProvider):
     which waits while the log is full. An exception that it raises ends the job as FAILED with
     exit code 1, its traceback on the job's standard error. Cancelling the job cancels it.
 
+    Workers are made when there is work for them, and ended when they have been idle.
+
     Args:
         handler: the async callable that runs a job.
         name: the provider's name.
         slots: how many jobs each worker runs at once.
-        max_workers: how many workers there are; all are made when the provider opens.
+        min_workers: how many workers are kept, whether there is work or not.
+        max_workers: the most workers at one time.
+        idle_timeout: seconds after which a worker beyond `min_workers` that is idle is ended;
+            None: never.
+        max_lifetime: seconds after which a worker takes no more jobs; None: no limit.
+        max_jobs: how many jobs a worker takes in its life; None: no limit.
         labels: what `requires` of a job is matched with.
         resources: what each worker has; None: one CPU per slot, and memory without limit.
+
+    Raises:
+        TypeError, ValueError: an argument is not acceptable; the message names it.
     """
 
     def __init__(
@@ -53,13 +66,24 @@ class MemoryProvider(WorkerProvider):
         *,
         name: str = "memory",
         slots: int = 1,
+        min_workers: int = 0,
         max_workers: int = 1,
+        idle_timeout: float | timedelta | None = 60,
+        max_lifetime: float | timedelta | None = None,
+        max_jobs: int | None = None,
         labels: Mapping[str, str] = EMPTY,
         resources: Resources | None = None,
     ) -> None:
         _check_handler(handler)
         self._handler = handler
-        self._max_workers = whole_number("max_workers", max_workers, least=1)
+        self._policy = WorkerPolicy(
+            min_workers=min_workers,
+            max_workers=max_workers,
+            idle_timeout=idle_timeout,
+            max_lifetime=max_lifetime,
+            max_jobs=max_jobs,
+            lease=None,
+        )
         slots = whole_number("slots", slots, least=1)
         self._offer = Offer(
             provider=name,
@@ -67,7 +91,7 @@ class MemoryProvider(WorkerProvider):
             resources=Resources(cpus=slots) if resources is None else resources,
             labels=labels,
         )
-        self._sessions: list[MemorySession] = []
+        self._sessions: dict[WorkerId, MemorySession] = {}
         self._open = False
 
     @property
@@ -75,8 +99,8 @@ class MemoryProvider(WorkerProvider):
         return self._offer
 
     @property
-    def max_workers(self) -> int:
-        return self._max_workers
+    def policy(self) -> WorkerPolicy:
+        return self._policy
 
     async def open(self, host: ProviderHost) -> None:
         if self._open:
@@ -85,29 +109,40 @@ class MemoryProvider(WorkerProvider):
         self._open = True
 
     async def provision(self, worker_id: WorkerId) -> WorkerSession:
-        session = MemorySession(self._handler)
-        self._sessions.append(session)
+        session = MemorySession(self._handler, lambda: self._sessions.pop(worker_id, None))
+        self._sessions[worker_id] = session
         return session
 
-    async def close(self) -> None:
-        for session in self._sessions:
+    async def discard(self, worker_id: WorkerId) -> None:
+        session = self._sessions.get(worker_id)
+        if session is not None:
             await session.terminate()
-        self._sessions.clear()
+
+    async def close(self) -> None:
+        for worker_id in list(self._sessions):
+            await self.discard(worker_id)
         self._open = False
 
 
 class MemorySession(WorkerSession):
     """The line to a worker that is nothing but the handler."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, ended: Callable[[], object] = lambda: None) -> None:
         self._handler = handler
+        self._ended = ended
         self._end = anyio.Event()
 
     async def run(self) -> None:
         await self._end.wait()
 
+    async def heartbeat(self) -> None:
+        if self._end.is_set():
+            msg = "the worker has ended"
+            raise WorkerLostError(msg)
+
     async def terminate(self) -> None:
         self._end.set()
+        self._ended()
 
     async def execute(self, execution: Execution, output: AttemptOutput) -> Exit:
         if self._end.is_set():

@@ -19,6 +19,7 @@ import attrs
 from hodei_core.clock import SystemClock
 from hodei_core.executions import Execution, Exit
 from hodei_core.ids import HostId, JobId, WorkerId
+from hodei_core.policies import WorkerPolicy
 from hodei_core.ports import (
     NotStartedError,
     ProviderHost,
@@ -139,7 +140,7 @@ class ProviderContract(ProviderSuite):
             offer = provider.offer
             assert isinstance(offer, Offer)
             assert offer.slots >= 1
-            assert provider.max_workers >= 1
+            assert isinstance(provider.policy, WorkerPolicy)
             await provider.provision(WorkerId("worker"))
             assert provider.offer == offer
             assert hash(provider.offer) == hash(attrs.evolve(offer))
@@ -154,6 +155,30 @@ class ProviderContract(ProviderSuite):
             await worker.session.terminate()
             await worker.gone.wait()
             await worker.session.terminate()
+
+    async def test_a_worker_answers(self) -> None:
+        async with self.worker() as worker:
+            for _ in range(3):
+                await worker.session.heartbeat()
+
+    async def test_discarding_a_worker_that_never_was_is_no_error(self) -> None:
+        async with self.opened() as provider:
+            await provider.discard(WorkerId("nobody"))
+
+    async def test_discarding_ends_a_worker_whose_line_was_never_served(self) -> None:
+        async with self.opened() as provider:
+            session = await provider.provision(WorkerId("worker"))
+            await provider.discard(WorkerId("worker"))
+            await provider.discard(WorkerId("worker"))
+            await session.run()
+
+    async def test_cancelling_the_making_leaves_nothing_once_discarded(self) -> None:
+        async with self.opened() as provider:
+            for number in range(3):
+                with anyio.CancelScope() as scope:
+                    scope.cancel()
+                    await provider.provision(WorkerId(f"worker-{number}"))
+                await provider.discard(WorkerId(f"worker-{number}"))
 
     async def test_closing_the_provider_ends_its_workers(self) -> None:
         async with self.worker() as worker:

@@ -1,0 +1,139 @@
+"""Keeps workers for jobs that others overtake, so that nothing that can be placed waits for ever.
+
+A job that is too large for what is free is overtaken by smaller ones behind it. After a while
+the best-fitting worker is filled no further by those, until the job has it; and if that does
+not help within as long again, for instance since what runs there never ends, a second one.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+
+from hodei_core.ids import WorkerId
+from hodei_core.resources import Resources
+from hodei_core.scheduling.backlog import Key, NeedsClass
+from hodei_core.scheduling.candidates import Candidate
+from hodei_core.scheduling.index import WorkerIndex
+from hodei_core.scheduling.needs import Needs
+from hodei_core.workers import Offer
+
+PATIENCE_SECONDS = 30.0
+"""How long the first job of a class may be overtaken before a worker is kept for it."""
+
+
+class _Watch:
+    """A class of needs whose first job waits for room."""
+
+    __slots__ = ("kept", "key", "needs", "next_at", "number", "offers", "overtaken")
+
+    def __init__(self, number: int, needs: Needs, key: Key) -> None:
+        self.number = number
+        self.needs = needs
+        self.key = key
+        self.offers: set[Offer] = set()
+        self.overtaken = False
+        self.next_at = 0.0
+        self.kept: dict[WorkerId, Key] = {}
+
+
+class Fairness:
+    """Sees who is overtaken, and keeps workers for them. Instants are monotonic seconds."""
+
+    def __init__(self, index: WorkerIndex) -> None:
+        self._index = index
+        self._watches: dict[int, _Watch] = {}
+        self._passable: dict[Offer, list[tuple[Key, int]]] = {}
+        self._due: list[tuple[float, int]] = []
+
+    def __bool__(self) -> bool:
+        """Whether anybody can be overtaken."""
+        return bool(self._passable)
+
+    def waits(self, of: NeedsClass, offers: Iterable[Offer]) -> None:
+        """Take note that the first job of a class waits for room on workers with these offers."""
+        watch = self._watches.get(of.number)
+        if watch is None:
+            watch = self._watches[of.number] = _Watch(of.number, of.needs, of.key)
+        elif watch.key != of.key:
+            watch.key = of.key
+            watch.offers.clear()
+        for offer in offers:
+            if offer not in watch.offers:
+                watch.offers.add(offer)
+                heapq.heappush(self._passable.setdefault(offer, []), (watch.key, watch.number))
+
+    def assigned(self, key: Key, offer: Offer, now: float) -> None:
+        """Take note that a job with this place got room on a worker with this offer."""
+        waiting = self._passable.get(offer)
+        while waiting and waiting[0][0] < key:
+            overtaken, number = heapq.heappop(waiting)
+            watch = self._watches.get(number)
+            if watch is not None and watch.key == overtaken and not watch.overtaken:
+                watch.overtaken = True
+                self._arm(watch, now + PATIENCE_SECONDS)
+        if waiting is not None and not waiting:
+            del self._passable[offer]
+
+    def moved_on(self, number: int) -> list[Offer]:
+        """Take note that the first job of a class waits no more; return where room appeared."""
+        watch = self._watches.pop(number, None)
+        if watch is None:
+            return []
+        kept = self._still_kept(watch)
+        for worker_id in kept:
+            self._index.let_go(worker_id)
+        return [self._index[worker_id].offer for worker_id in kept]
+
+    def next_at(self) -> float | None:
+        """Return when to call `keep`; None: not before somebody else is overtaken."""
+        while self._due:
+            at, number = self._due[0]
+            watch = self._watches.get(number)
+            if watch is not None and watch.overtaken and watch.next_at == at:
+                return at
+            heapq.heappop(self._due)
+        return None
+
+    def keep(self, now: float) -> None:
+        """Keep a worker, or another, for each class that has been overtaken for too long."""
+        while True:
+            at = self.next_at()
+            if at is None or at > now:
+                return
+            watch = self._watches[heapq.heappop(self._due)[1]]
+            watch.kept = self._still_kept(watch)
+            best = self._best(watch.needs)
+            if best is not None:
+                self._index.keep(best.id, watch.key)
+                watch.kept[best.id] = watch.key
+            self._arm(watch, now + PATIENCE_SECONDS)
+
+    def _arm(self, watch: _Watch, at: float) -> None:
+        watch.next_at = at
+        heapq.heappush(self._due, (at, watch.number))
+
+    def _still_kept(self, watch: _Watch) -> dict[WorkerId, Key]:
+        """Return the workers kept for a class, without those that are gone or drain."""
+        return {one: key for one, key in watch.kept.items() if self._index.kept(one) == key}
+
+    def _best(self, needs: Needs) -> Candidate | None:
+        """Return the worker that lacks the least; the smallest of those, so that least is held."""
+        offers = set(self._index.matching(needs))
+        able = [
+            worker
+            for worker in self._index.workers()
+            if worker.taking and worker.offer in offers and self._index.kept(worker.id) is None
+        ]
+        if not able:
+            return None
+        return min(able, key=lambda worker: _lack(worker, needs.resources))
+
+
+def _lack(worker: Candidate, wanted: Resources) -> tuple[float, float]:
+    lack = 0.0 if worker.slots_free else 1 / worker.offer.slots
+    if wanted.cpus > worker.cpus_free:
+        lack += (wanted.cpus - worker.cpus_free) / wanted.cpus
+    if wanted.memory and worker.memory_free is not None and wanted.memory > worker.memory_free:
+        lack += (wanted.memory - worker.memory_free) / wanted.memory
+    return (lack, worker.offer.resources.cpus)
