@@ -80,8 +80,9 @@ def _losses(job: Job) -> int:
 def _give_back(job: Job, ending: Ending, *, at: datetime, chance: float) -> Job:
     cause = ending.message or "it was not started"
     if ending.cause is Reason.INTERRUPTED:
-        return job.returned(cause, due_at=at)
-    returned = job.returned(cause, due_at=at + RETURN_BACKOFF.pause(len(job.returns) + 1, chance))
+        return job.returned(cause, at=at, due_at=at)
+    pause = RETURN_BACKOFF.pause(len(job.returns) + 1, chance)
+    returned = job.returned(cause, at=at, due_at=at + pause)
     if len(returned.returns) < MAX_RETURNS:
         return returned
     causes = "; ".join(dict.fromkeys(returned.returns))

@@ -9,6 +9,7 @@ import attrs
 
 from hodei_core.compat import Self
 from hodei_core.ids import JobId, WorkerId
+from hodei_core.phases import Phase
 from hodei_core.specs import JobSpec
 from hodei_core.states import JobState, Reason, WaitingFor, check_transition
 from hodei_core.values import Value
@@ -93,6 +94,9 @@ class Job(Value):
     returns: tuple[str, ...] = ()
     """The causes of its free returns since an attempt last started."""
 
+    phases: tuple[Phase, ...] = attrs.field(default=(), repr=False)
+    """What its attempts do not tell of where its time went: see `JobHandle.explain`."""
+
     @classmethod
     def accepted(
         cls,
@@ -127,10 +131,14 @@ class Job(Value):
         """Return the job as it is once its delay or backoff is over; its version stays."""
         return attrs.evolve(self, waiting_for=WaitingFor.CAPACITY)
 
-    def assigned(self, worker_id: WorkerId, provider: str, at: datetime) -> Self:
-        """Return the job as it is once a worker is to run it."""
+    def assigned(
+        self, worker_id: WorkerId, provider: str, at: datetime, waited: tuple[Phase, ...] = ()
+    ) -> Self:
+        """Return the job as it is once a worker is to run it, and what it waited for until then."""
         new = self._moved(JobState.ASSIGNED, None)
         new.waiting_for = None
+        if waited:
+            new.phases = self.phases + waited
         new.attempts = (
             *self.attempts,
             Attempt(
@@ -152,13 +160,17 @@ class Job(Value):
         new.returns = ()
         return self._sealed(new)
 
-    def returned(self, cause: str, due_at: datetime) -> Self:
+    def returned(self, cause: str, *, at: datetime, due_at: datetime) -> Self:
         """Return the job as it is when its attempt was proved never started: without it."""
         new = self._moved(JobState.PENDING, None)
+        attempt = self.attempt
         new.waiting_for = WaitingFor.BACKOFF
         new.attempts = self.attempts[:-1]
         new.due_at = due_at
         new.returns = (*self.returns, cause)
+        reason = f"on {attempt.worker_id}, which did not start it: {cause}"
+        phase = Phase(JobState.ASSIGNED, attempt.assigned_at, at, reason=reason)
+        new.phases = (*self.phases, phase)
         return self._sealed(new)
 
     def to_retry(
@@ -187,6 +199,7 @@ class Job(Value):
         message: str | None = None,
         exit_code: int | None = None,
         usage: Usage | None = None,
+        waited: tuple[Phase, ...] = (),
     ) -> Self:
         """Return the job in its final state; an open attempt ends with it.
 
@@ -198,6 +211,8 @@ class Job(Value):
             raise ValueError(msg)
         new = self._moved(state, reason)
         attempts = self.attempts
+        if waited:
+            new.phases = self.phases + waited
         if self.state is not JobState.PENDING:
             attempts = self._ended(at, reason, exit_code, usage)
         new.waiting_for = None
@@ -249,6 +264,7 @@ class Job(Value):
         new.exit_code = self.exit_code
         new.retried_from = self.retried_from
         new.returns = self.returns
+        new.phases = self.phases
         return new
 
     def _sealed(self, draft: Any) -> Self:

@@ -84,7 +84,7 @@ def way(job: Job, number: int) -> Iterator[Job]:
     assigned = job.assigned(WORKER, "provider", at(1))
     yield assigned
     if number % 5 == 1:
-        back = assigned.returned("no room", at(0))
+        back = assigned.returned("no room", at=at(0), due_at=at(0))
         yield back
         assigned = back.due().assigned(WORKER, "provider", at(1))
         yield assigned

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hodei_core.ids import WorkerId
 from hodei_core.jobs import Attempt, Job, Usage
+from hodei_core.phases import Phase
 from hodei_core.states import TRANSITIONS, JobState, Reason, WaitingFor
 from tests.values.helpers import (
     JOB,
@@ -90,7 +91,7 @@ def test_the_first_start_stays_the_start_of_the_job() -> None:
 
 
 def test_an_attempt_that_never_started_gives_its_number_back() -> None:
-    job = job_in(JobState.ASSIGNED).returned("no descriptors", after(9))
+    job = job_in(JobState.ASSIGNED).returned("no descriptors", at=after(9), due_at=after(9))
     assert job.state is JobState.PENDING
     assert job.waiting_for is WaitingFor.BACKOFF
     assert job.attempts == ()
@@ -105,7 +106,7 @@ def test_an_attempt_that_never_started_gives_its_number_back() -> None:
 def test_returns_are_counted_until_an_attempt_starts() -> None:
     job = job_in(JobState.PENDING)
     for cause in ("a", "b", "c"):
-        job = job.assigned(WORKER, "local", after(1)).returned(cause, after(2))
+        job = job.assigned(WORKER, "local", after(1)).returned(cause, at=after(2), due_at=after(2))
     assert job.returns == ("a", "b", "c")
     assigned = job.assigned(WORKER, "local", after(3))
     assert assigned.returns == ("a", "b", "c")
@@ -114,7 +115,7 @@ def test_returns_are_counted_until_an_attempt_starts() -> None:
 
 def test_a_return_leaves_earlier_attempts_alone() -> None:
     first = job_in(JobState.RUNNING).to_retry(Reason.EXIT_CODE, at=after(3), due_at=after(4))
-    job = first.assigned(WORKER, "local", after(5)).returned("cause", after(6))
+    job = first.assigned(WORKER, "local", after(5)).returned("cause", at=after(6), due_at=after(6))
     assert job.attempts == first.attempts
     assert job.assigned(WORKER, "local", after(7)).attempt.number == 2
 
@@ -221,10 +222,10 @@ def test_started_is_allowed_exactly_where_the_table_says(state: JobState) -> Non
 def test_returned_is_allowed_exactly_where_the_table_says(state: JobState) -> None:
     job = job_in(state)
     if (state, JobState.PENDING, None) in ALLOWED:
-        assert job.returned("cause", after(9)).state is JobState.PENDING
+        assert job.returned("cause", at=after(9), due_at=after(9)).state is JobState.PENDING
     else:
         with pytest.raises(ValueError, match="cannot go"):
-            job.returned("cause", after(9))
+            job.returned("cause", at=after(9), due_at=after(9))
 
 
 @STATES
@@ -296,13 +297,21 @@ def moves() -> list[tuple[Job, Job, dict[str, Any]]]:
         ),
         (
             assigned,
-            assigned.returned("again", after(4)),
+            assigned.returned("again", at=after(4), due_at=after(4)),
             {
                 "state": JobState.PENDING,
                 "waiting_for": WaitingFor.BACKOFF,
                 "attempts": (),
                 "due_at": after(4),
                 "returns": ("before", "again"),
+                "phases": (
+                    Phase(
+                        JobState.ASSIGNED,
+                        one.assigned_at,
+                        after(4),
+                        reason=f"on {one.worker_id}, which did not start it: again",
+                    ),
+                ),
             },
         ),
         (
@@ -396,7 +405,7 @@ def walk(job: Job, rng: random.Random, steps: int) -> list[Job]:
         elif row.target is not JobState.PENDING:
             job = job.finished(row.target, reason, at=at)
         elif reason is None:
-            job = job.returned("cause", at)
+            job = job.returned("cause", at=at, due_at=at)
         else:
             job = job.to_retry(reason, at=at, due_at=at)
         jobs.append(job)

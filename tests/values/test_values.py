@@ -114,7 +114,7 @@ CONTRACT: dict[type[Any], str] = {
     Attempt: "number worker_id provider assigned_at started_at finished_at reason exit_code usage",
     Usage: "cpu max_rss_bytes",
     LogEntry: "job_id attempt seq at source data partial lost",
-    Explanation: "job_id state summary workers providers position",
+    Explanation: "job_id state summary workers providers position history",
     Stats: "pending jobs workers slots_used slots_total providers",
     Worker: "id provider state slots slots_used resources labels image jobs ready_at idle_since",
     ProviderStats: "workers wanted max_workers breaker retry_at startup failures last_error",

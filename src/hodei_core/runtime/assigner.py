@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 
 from hodei_core.clock import Clock
 from hodei_core.compat import assert_never
+from hodei_core.history import pending_phases
+from hodei_core.ids import WorkerId
 from hodei_core.jobs import Job
+from hodei_core.phases import Phase, WaitLog
 from hodei_core.ports import Advance, JobQueue, Needs, Outcome
 from hodei_core.runtime.deadlines import Deadline, Deadlines
 from hodei_core.runtime.fleet import Fleet
@@ -24,7 +28,7 @@ from hodei_core.scheduling.decisions import (
     Wait,
 )
 from hodei_core.scheduling.fairness import Fairness
-from hodei_core.scheduling.scheduler import Scheduler
+from hodei_core.scheduling.scheduler import IN_USE, Scheduler
 from hodei_core.states import JobState, Reason, WaitingFor
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -63,11 +67,15 @@ class Assigner:
         self._deadlines = deadlines
         self._wake = wake
         self._demand_changed = False
+        self._drained: tuple[str, ...] | None = None
 
     def add(self, job: Job) -> None:
         """Take note of a job that became eligible."""
-        self._backlog.add(job)
+        of = self._backlog.add(job)
         self._demand_changed = True
+        if self._drained is not None:
+            since = self._clock.now() if of.log else job.due_at
+            of.log.note(since, WaitingFor.DRAIN, self._drained)
 
     def discard(self, job: Job) -> None:
         """Consider a job no more."""
@@ -84,6 +92,24 @@ class Assigner:
     def waits_for(self, needs: Needs) -> Wait | None:
         """Return why jobs with these needs wait, as it was decided; None if it was not."""
         return self._backlog.parked(needs)
+
+    def waited(self, job: Job, until: datetime) -> tuple[Phase, ...]:
+        """Return what a PENDING job waited for, up to now."""
+        of = self._backlog.get(Needs.of(job.spec))
+        return pending_phases(job, None if of is None else of.log, until)
+
+    def log_of(self, needs: Needs) -> WaitLog | None:
+        """Return what jobs with these needs wait for; None if there are none."""
+        of = self._backlog.get(needs)
+        return None if of is None else of.log
+
+    def draining(self, reasons: tuple[str, ...] | None) -> None:
+        """Take note that from now on nothing is assigned, for these reasons, or is again."""
+        self._drained = reasons
+        kind = WaitingFor.CAPACITY if reasons is None else WaitingFor.DRAIN
+        now = self._clock.now()
+        for of in self._backlog.classes():
+            of.log.note(now, kind, reasons or ())
 
     def release(self, job: Job) -> None:
         """Let go of what the job's last attempt held of its worker."""
@@ -116,7 +142,7 @@ class Assigner:
                 break
             decision = self._decide(of)
             if isinstance(decision, Assign):
-                self._plan_assignment(plan, self._backlog.take(of), decision)
+                self._plan_assignment(plan, of, decision)
             elif isinstance(decision, Provision):
                 why = Wait(WaitingFor.PROVISIONING, decision.reasons)
                 self._park(of, why, wanting=True)
@@ -151,6 +177,7 @@ class Assigner:
 
     def _park(self, of: NeedsClass, why: Wait, *, wanting: bool = False) -> None:
         offers = self._fleet.view.matching(of.needs)
+        of.log.note(self._clock.now(), why.waiting_for, () if why == IN_USE else why.reasons)
         self._backlog.park(of, why, offers, wanting=wanting)
         self._fairness.waits(of, offers)
 
@@ -185,6 +212,15 @@ class Assigner:
 
     # Those who are overtaken
 
+    def kept_for(self) -> dict[WorkerId, Job]:
+        """Return the workers that are kept, each with the job that it is kept for."""
+        return {
+            worker_id: of.window[0]
+            for of in self._backlog.classes()
+            if of.window
+            for worker_id in self._fairness.kept(of.number)
+        }
+
     def _moved_on(self, number: int) -> None:
         for offer in self._fairness.moved_on(number):
             self._backlog.wake(offer)
@@ -199,11 +235,15 @@ class Assigner:
         self._fairness.keep(self._clock.monotonic() + _ROUNDING)
         self._wake()
 
-    def _plan_assignment(self, plan: Plan, job: Job, decision: Assign) -> None:
+    def _plan_assignment(self, plan: Plan, of: NeedsClass, decision: Assign) -> None:
+        now = self._clock.now()
+        job = of.window[0]
+        waited = pending_phases(job, of.log, now)
+        self._backlog.take(of)
         offer = self._fleet.index[decision.worker_id].offer
         if self._fairness:
             self._fairness.assigned(key_of(job), offer, self._clock.monotonic())
-        assigned = job.assigned(decision.worker_id, offer.provider, self._clock.now())
+        assigned = job.assigned(decision.worker_id, offer.provider, now, waited)
         plan.add(Advance(assigned, job.version), partial(self._settle_assignment, job, assigned))
 
     def _settle_assignment(self, job: Job, assigned: Job, outcome: Outcome) -> None:
@@ -220,7 +260,11 @@ class Assigner:
         if decision.reason is Reason.UNSCHEDULABLE:
             message = f"no provider could ever run it: {message or 'there is none'}"
         final = job.finished(
-            JobState.FAILED, decision.reason, at=self._clock.now(), message=message
+            JobState.FAILED,
+            decision.reason,
+            at=self._clock.now(),
+            message=message,
+            waited=self.waited(job, self._clock.now()),
         )
         plan.add(Advance(final, job.version), partial(self._settle_rejection, final))
 

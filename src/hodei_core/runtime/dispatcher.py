@@ -13,8 +13,9 @@ import anyio
 
 from hodei_core.clock import Clock
 from hodei_core.endings import Ending
-from hodei_core.ids import JobId
+from hodei_core.ids import JobId, WorkerId
 from hodei_core.jobs import Job
+from hodei_core.phases import WaitLog
 from hodei_core.ports import Change, JobFilter, Needs, Outcome, Store
 from hodei_core.runtime.assigner import Assigner
 from hodei_core.runtime.deadlines import Deadlines
@@ -93,6 +94,7 @@ class Dispatcher:
             jobs=store.jobs,
             clock=clock,
             discard=self._assigner.discard,
+            waited=self._assigner.waited,
             ended=self._end_unstarted,
         )
         self._waiting = Waiting(
@@ -155,13 +157,23 @@ class Dispatcher:
 
     @draining.setter
     def draining(self, draining: bool) -> None:
-        self._draining = draining
-        self._fleet.rest(draining)
+        if draining != self._draining:
+            self._draining = draining
+            self._assigner.draining(("the host was draining",) if draining else None)
+            self._fleet.rest(draining)
 
     @property
     def running(self) -> int:
         """How many attempts are under way."""
         return len(self._recorder.runs)
+
+    def waits_of(self, needs: Needs) -> WaitLog | None:
+        """Return what jobs with these needs wait for, and since when; None if there are none."""
+        return self._assigner.log_of(needs)
+
+    def kept_for(self) -> dict[WorkerId, Job]:
+        """Return the workers that are kept, each with the job that it is kept for."""
+        return self._assigner.kept_for()
 
     def waits_for(self, needs: Needs) -> Wait | None:
         """Return why jobs with these needs wait, as it was decided; None if it was not."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import attrs
 
-from hodei_core.explanations import Explanation
+from hodei_core.explanations import Explanation, span
+from hodei_core.history import history
 from hodei_core.ids import JobId, WorkerId
 from hodei_core.jobs import Job
+from hodei_core.phases import WaitLog
 from hodei_core.resources import Resources
 from hodei_core.scheduling.candidates import Candidate
 from hodei_core.scheduling.filters import mismatch
@@ -16,6 +18,28 @@ from hodei_core.scheduling.needs import Needs
 from hodei_core.scheduling.provider_view import ProviderView
 from hodei_core.states import JobState, Reason, WaitingFor
 from hodei_core.values import Value
+from hodei_core.workers import Offer, WorkerState
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class WorkerNote(Value):
+    """What is known of a worker around a job at one instant."""
+
+    id: WorkerId
+    offer: Offer
+    state: WorkerState
+    begun_at: datetime
+    room: Candidate | None = None
+    """What it has left; None unless it takes work or drains."""
+
+    jobs: tuple[JobId, ...] = ()
+    """The jobs that hold its slots."""
+
+    kept_for: JobId | None = None
+    """The job that it is filled no further for."""
+
+    loss: str | None = None
+    """How it was lost."""
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -24,14 +48,14 @@ class Situation(Value):
 
     job: Job
     now: datetime
+    log: WaitLog | None = None
+    """What jobs with its needs wait for."""
+
     position: int | None = None
     """Jobs ahead of it in its class; None unless it is eligible."""
 
-    workers: tuple[Candidate, ...] = ()
+    workers: tuple[WorkerNote, ...] = ()
     providers: tuple[ProviderView, ...] = ()
-    running: dict[WorkerId, tuple[JobId, ...]] = attrs.field(factory=dict)
-    """The jobs that hold slots of each worker."""
-
     draining: bool = False
     dispatching: bool = True
     """Whether this host runs jobs at all."""
@@ -39,16 +63,22 @@ class Situation(Value):
 
 def explain(situation: Situation) -> Explanation:
     """Return why the job is where it is."""
-    job = situation.job
+    job, now = situation.job, situation.now
+    phases = tuple(
+        (phase.kind, phase.until - phase.since, phase.reason)
+        for phase in history(job, situation.log, now)
+    )
     if job.state is not JobState.PENDING:
-        return Explanation(job_id=job.id, state=job.state, summary=_underway(job, situation.now))
+        summary = _underway(job, now)
+        return Explanation(job_id=job.id, state=job.state, summary=summary, history=phases)
     return Explanation(
         job_id=job.id,
         state=job.state,
-        summary=_waiting(situation),
+        summary=f"It is PENDING: {_waiting(situation)}.",
         workers=tuple((w.id, _worker(w, situation)) for w in situation.workers),
-        providers=tuple((p.name, _provider(p, job)) for p in situation.providers),
+        providers=tuple((p.name, _provider(p, situation)) for p in situation.providers),
         position=situation.position,
+        history=phases,
     )
 
 
@@ -74,30 +104,60 @@ def _waiting(situation: Situation) -> str:
     job = situation.job
     left = span(job.due_at - situation.now)
     if not situation.dispatching:
-        return "It is PENDING: this host only submits and reads; it runs no jobs."
+        return "this host only submits and reads; it runs no jobs"
     if job.waiting_for is WaitingFor.DELAY:
-        return f"It is PENDING: its delay ends in {left}."
+        return f"its delay ends in {left}"
     if job.waiting_for is WaitingFor.BACKOFF:
-        return f"It is PENDING: {_after(job)}; the next try is due in {left}."
+        return f"{_after(job)}; the next try is due in {left}"
     if situation.draining:
-        return "It is PENDING: the host is draining and assigns no jobs until resume()."
+        return "the host is draining and assigns no jobs until resume()"
+    return _due(situation)
+
+
+def _due(situation: Situation) -> str:
+    job = situation.job
     needs = Needs.of(job.spec)
-    if any(worker.fits(needs.resources) and _could(needs, worker) for worker in situation.workers):
-        return "It is PENDING: due, and about to start."
-    if any(_could(needs, worker) for worker in situation.workers):
+    serving = [
+        worker
+        for worker in situation.workers
+        if worker.room is not None and worker.room.taking and _could(needs, worker.offer)
+    ]
+    if any(_free(worker, needs, job.id) for worker in serving):
+        return "due, and about to start"
+    for worker in serving:
+        if worker.kept_for == job.id:
+            return f"worker {worker.id} is kept for it and filled no further"
+    able = [provider for provider in situation.providers if _could(needs, provider.offer)]
+    making = "; ".join(f"{p.name} has {_making(p, situation.now)}" for p in able if p.arriving)
+    if serving:
         ahead = situation.position or 0
         turn = "it is the next" if not ahead else f"{ahead} ahead of it"
-        return f"It is PENDING: every worker that fits is in use ({turn})."
-    able = [p for p in situation.providers if mismatch(needs, p.offer) is None]
-    if any(provider.arriving for provider in able):
-        return "It is PENDING: a worker that fits is being made."
-    if able:
-        return "It is PENDING: no worker is there; a provider that fits is to make one."
-    return "It is PENDING: no worker or provider could ever run it."
+        more = f", and {making}" if making else ""
+        return f"every worker that fits is in use{more} ({turn})"
+    if making:
+        return making
+    if not able:
+        return "no worker or provider could ever run it"
+    obstacles = [f"{p.name}: {_provider(p, situation)}" for p in able if not p.askable]
+    if len(obstacles) == len(able):
+        return f"no worker is there, and none can be made now ({'; '.join(obstacles)})"
+    return "no worker is there; a provider that fits is to make one"
 
 
-def _could(needs: Needs, worker: Candidate) -> bool:
-    return mismatch(needs, worker.offer) is None
+def _could(needs: Needs, offer: Offer) -> bool:
+    return mismatch(needs, offer) is None
+
+
+def _free(worker: WorkerNote, needs: Needs, job_id: JobId) -> bool:
+    """Return whether such a job has room there now, and nobody else is waited for."""
+    assert worker.room is not None  # noqa: S101 - it takes work
+    return worker.kept_for in (None, job_id) and worker.room.fits(needs.resources)
+
+
+def _making(provider: ProviderView, now: datetime) -> str:
+    since = "" if provider.arriving_since is None else f" for {span(now - provider.arriving_since)}"
+    what = "a worker" if provider.arriving == 1 else f"{provider.arriving} workers"
+    return f"been making {what}{since}"
 
 
 def _after(job: Job) -> str:
@@ -117,53 +177,52 @@ def _after(job: Job) -> str:
 _CODED = (Reason.EXIT_CODE, Reason.SIGNALLED)
 
 
-def _worker(worker: Candidate, situation: Situation) -> str:
-    needs = Needs.of(situation.job.spec)
+def _worker(worker: WorkerNote, situation: Situation) -> str:
+    job = situation.job
+    needs = Needs.of(job.spec)
     problem = mismatch(needs, worker.offer)
     if problem is not None:
         return problem
-    if not worker.taking:
-        return "it is draining"
-    if worker.fits(needs.resources):
+    if worker.state is WorkerState.PROVISIONING:
+        return f"it is being made, for {span(situation.now - worker.begun_at)}"
+    if worker.state is WorkerState.LOST:
+        return f"it is lost: {worker.loss}"
+    if worker.state is WorkerState.DRAINING:
+        return "it is draining: it takes no more jobs"
+    if worker.room is None:
+        return "it is being ended"
+    if worker.kept_for is not None and worker.kept_for != job.id:
+        return f"it is kept for job {worker.kept_for}, which others have overtaken for long"
+    return _room(worker, worker.room, needs)
+
+
+def _room(worker: WorkerNote, room: Candidate, needs: Needs) -> str:
+    if room.fits(needs.resources):
         return "it has room"
-    jobs = situation.running.get(worker.id, ())
-    by = f" by {', '.join(jobs[:_SHOWN])}" if jobs else ""
-    more = f" and {len(jobs) - _SHOWN} more" if len(jobs) > _SHOWN else ""
-    if not worker.slots_free:
+    by = f" by {', '.join(worker.jobs[:_SHOWN])}" if worker.jobs else ""
+    more = f" and {len(worker.jobs) - _SHOWN} more" if len(worker.jobs) > _SHOWN else ""
+    if not room.slots_free:
         count = worker.offer.slots
         slots = "its slot is" if count == 1 else f"all {count} slots are"
         return f"{slots} in use{by}{more}"
-    return f"too little of it is free ({_left(worker)}); in use{by}{more}"
+    left = Resources(room.cpus_free, room.memory_free)
+    return f"too little of it is free ({left}); in use{by}{more}"
 
 
-def _left(worker: Candidate) -> str:
-    return str(Resources(worker.cpus_free, worker.memory_free))
-
-
-def _provider(provider: ProviderView, job: Job) -> str:
-    problem = mismatch(Needs.of(job.spec), provider.offer)
+def _provider(provider: ProviderView, situation: Situation) -> str:
+    problem = mismatch(Needs.of(situation.job.spec), provider.offer)
     if problem is not None:
         return problem
     if provider.never is not None:
-        return provider.never
-    if provider.obstacle is not None:
-        return provider.obstacle
+        return f"it can never make a worker: {provider.never}"
     if provider.arriving:
-        return "it is making a worker"
+        return f"it has {_making(provider, situation.now)}"
+    if provider.obstacle is not None:
+        again = "" if provider.until is None else span(provider.until - situation.now)
+        return provider.obstacle + (f"; it is asked again in {again}" if again else "")
     if provider.room <= 0:
         return "it has as many workers as it may"
     return "it can make a worker"
 
 
 _SHOWN = 5  # jobs that are named
-
-
-def span(length: timedelta) -> str:
-    """Return a span in words: "2.5 s", "3 min 20 s", "2 h 5 min"; never negative."""
-    seconds = max(length.total_seconds(), 0.0)
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"

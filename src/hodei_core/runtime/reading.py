@@ -17,7 +17,7 @@ from hodei_core.jobs import Job
 from hodei_core.logs import LogSegment, LogSource
 from hodei_core.ports import LogBounds, Needs
 from hodei_core.results import TEXT_BYTES, JobResult, make_result
-from hodei_core.runtime.explain import Situation, explain
+from hodei_core.runtime.explain import Situation, WorkerNote, explain
 from hodei_core.runtime.host import Host
 from hodei_core.runtime.log_buffer import LogBuffer
 from hodei_core.runtime.log_stream import LogReader
@@ -195,15 +195,30 @@ class Reading(LogReader):
         host = self._host
         if job.state is not JobState.PENDING:
             return explain(Situation(job=job, now=host.clock.now()))
-        workers = await self._store.workers.select()
+        rows = {worker.id: worker for worker in await self._store.workers.select()}
+        kept = host.dispatcher.kept_for()
+        index = host.fleet.index
+        notes = tuple(
+            WorkerNote(
+                id=member.id,
+                offer=member.offer,
+                state=member.state,
+                begun_at=member.begun_at,
+                room=index.get(member.id),
+                jobs=rows[member.id].jobs if member.id in rows else (),
+                kept_for=kept[member.id].id if member.id in kept else None,
+                loss=member.loss,
+            )
+            for member in host.fleet.members()
+        )
         return explain(
             Situation(
                 job=job,
                 now=host.clock.now(),
+                log=host.dispatcher.waits_of(Needs.of(job.spec)),
                 position=await self._store.queue.position(job.id),
-                workers=tuple(host.fleet.index.workers()),
+                workers=notes,
                 providers=tuple(host.fleet.view.providers()),
-                running={worker.id: worker.jobs for worker in workers},
                 draining=host.dispatcher.draining,
                 dispatching=host.dispatching,
             )

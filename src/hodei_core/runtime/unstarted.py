@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 
 from hodei_core.clock import Clock
 from hodei_core.ids import JobId
 from hodei_core.jobs import Job
+from hodei_core.phases import Phase
 from hodei_core.ports import Advance, JobRepository, Outcome
 from hodei_core.runtime.patience import insist
 from hodei_core.runtime.plan import Plan
@@ -23,11 +25,13 @@ class Unstarted:
         jobs: JobRepository,
         clock: Clock,
         discard: Callable[[Job], None],
+        waited: Callable[[Job, datetime], tuple[Phase, ...]],
         ended: Callable[[Job], None],
     ) -> None:
         self._jobs = jobs
         self._clock = clock
         self._discard = discard
+        self._waited = waited
         self._ended = ended
 
     async def plan_cancel(self, plan: Plan, job_id: JobId, why: str | None) -> None:
@@ -52,8 +56,10 @@ class Unstarted:
     def _plan_end(
         self, plan: Plan, job: Job, state: JobState, reason: Reason, message: str | None
     ) -> None:
+        now = self._clock.now()
+        waited = self._waited(job, now)
         self._discard(job)
-        final = job.finished(state, reason, at=self._clock.now(), message=message)
+        final = job.finished(state, reason, at=now, message=message, waited=waited)
         plan.add(Advance(final, job.version), partial(self._settle, final))
 
     def _settle(self, final: Job, outcome: Outcome) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 
 from hodei_core.ids import JobId
 from hodei_core.jobs import Job
+from hodei_core.phases import WaitLog
 from hodei_core.scheduling.decisions import Wait
 from hodei_core.scheduling.needs import Needs
 from hodei_core.workers import Offer
@@ -35,7 +36,7 @@ def key_of(job: Job) -> Key:
 class NeedsClass:
     """The jobs in view that need the same."""
 
-    __slots__ = ("complete", "needs", "number", "parked", "parked_at", "wanting", "window")
+    __slots__ = ("complete", "log", "needs", "number", "parked", "parked_at", "wanting", "window")
 
     def __init__(self, needs: Needs, number: int) -> None:
         self.needs: Needs = needs
@@ -48,6 +49,9 @@ class NeedsClass:
         """Why the class is not considered; None if it is."""
 
         self.parked_at: tuple[Offer, ...] = ()
+        self.log: WaitLog = WaitLog()
+        """What its jobs wait for, and since when."""
+
         self.wanting: bool = False
         """Whether it is parked until a worker is made for it."""
 
@@ -77,9 +81,16 @@ class Backlog:
         """Whether any class has a job."""
         return bool(self._classes)
 
-    def add(self, job: Job) -> None:
-        """Take note of a job that became eligible; one that is in view already stays once."""
+    def add(self, job: Job) -> NeedsClass:
+        """Take note of a job that became eligible, and return its class.
+
+        One that is in view already stays once.
+        """
         of = self._class(Needs.of(job.spec))
+        self._add(of, job)
+        return of
+
+    def _add(self, of: NeedsClass, job: Job) -> None:
         window = of.window
         key = key_of(job)
         if not window:
@@ -198,6 +209,14 @@ class Backlog:
                 del self._parked_at[offer]
         of.parked, of.parked_at = None, ()
         self._push(of)
+
+    def get(self, needs: Needs) -> NeedsClass | None:
+        """Return a class that has a job in view, or had one lately; None if there is none."""
+        return self._classes.get(needs)
+
+    def classes(self) -> list[NeedsClass]:
+        """Return every class that has jobs."""
+        return list(self._classes.values())
 
     def parked(self, needs: Needs) -> Wait | None:
         """Return why a class is not considered; None if it is, or has no job in view."""

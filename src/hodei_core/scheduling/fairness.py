@@ -85,6 +85,11 @@ class Fairness:
             self._index.let_go(worker_id)
         return [self._index[worker_id].offer for worker_id in kept]
 
+    def kept(self, number: int) -> list[WorkerId]:
+        """Return the workers that are kept for a class."""
+        watch = self._watches.get(number)
+        return [] if watch is None else list(self._still_kept(watch))
+
     def next_at(self) -> float | None:
         """Return when to call `keep`; None: not before somebody else is overtaken."""
         while self._due:

@@ -43,6 +43,10 @@ class WorkerIndex:
     def __getitem__(self, worker_id: WorkerId) -> Candidate:
         return self._workers[worker_id]
 
+    def get(self, worker_id: WorkerId) -> Candidate | None:
+        """Return a live worker; None if it is none."""
+        return self._workers.get(worker_id)
+
     def workers(self) -> list[Candidate]:
         """Return every live worker, oldest first."""
         return list(self._workers.values())

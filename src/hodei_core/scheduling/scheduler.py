@@ -73,6 +73,10 @@ class Scheduler(ABC):
         """
 
 
+IN_USE = Wait(WaitingFor.CAPACITY, ("every worker that fits is in use",))
+"""What becomes of a job whose turn comes when a slot is freed."""
+
+
 class SmartScheduler(Scheduler):
     """Reuses before it provisions: a worker that fits, else a provider that can make one.
 
@@ -142,7 +146,7 @@ def _without_worker(
     if arriving:
         return Wait(WaitingFor.PROVISIONING, tuple(map(_arriving, arriving)))
     if view.matching(needs):
-        return Wait(WaitingFor.CAPACITY, ("every worker that fits is in use",))
+        return IN_USE
     if able and all(provider.never is not None for provider in able):
         return Reject(Reason.PROVISION_FAILED, tuple(f"{p.name}: {p.never}" for p in able))
     if able:

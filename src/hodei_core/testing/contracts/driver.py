@@ -98,7 +98,7 @@ class StoreDriver:
 
     async def give_back(self, job: Job, *, due: float) -> Job:
         """Give an assigned job back, to be tried again at `at(due)`."""
-        return await self.move(job, job.returned("no descriptors", at(due)))
+        return await self.move(job, job.returned("no descriptors", at=at(due), due_at=at(due)))
 
     async def request_cancel(self, *jobs: Job, reason: str | None = None) -> Outcome:
         """Store a wish that jobs end."""
