@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from hodei_core.compat import Self
-from hodei_core.ids import JobId, WorkerId
+from hodei_core.ids import HostId, JobId, WorkerId
 from hodei_core.phases import Phase
 from hodei_core.specs import JobSpec
 from hodei_core.states import JobState, Reason, WaitingFor, check_transition
@@ -50,6 +50,9 @@ class Attempt(Value):
 
     uncounted: bool = False
     """Whether it does not count against `max_attempts`: the host's shutdown ended it."""
+
+    host_id: HostId | None = None
+    """The host that assigned it, and owns it while it is open."""
 
 
 @attrs.frozen(kw_only=True, weakref_slot=False, eq=False, repr=False)
@@ -132,7 +135,13 @@ class Job(Value):
         return attrs.evolve(self, waiting_for=WaitingFor.CAPACITY)
 
     def assigned(
-        self, worker_id: WorkerId, provider: str, at: datetime, waited: tuple[Phase, ...] = ()
+        self,
+        worker_id: WorkerId,
+        provider: str,
+        at: datetime,
+        *,
+        host_id: HostId | None = None,
+        waited: tuple[Phase, ...] = (),
     ) -> Self:
         """Return the job as it is once a worker is to run it, and what it waited for until then."""
         new = self._moved(JobState.ASSIGNED, None)
@@ -146,6 +155,7 @@ class Job(Value):
                 worker_id=worker_id,
                 provider=provider,
                 assigned_at=at,
+                host_id=host_id,
             ),
         )
         return self._sealed(new)
@@ -295,4 +305,5 @@ def _copied(attempt: Attempt) -> Any:
     new.exit_code = attempt.exit_code
     new.usage = attempt.usage
     new.uncounted = attempt.uncounted
+    new.host_id = attempt.host_id
     return new

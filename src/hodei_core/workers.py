@@ -9,7 +9,7 @@ import attrs
 
 from hodei_core.enums import NamedEnum
 from hodei_core.frozendict import EMPTY, frozen_texts
-from hodei_core.ids import JobId, WorkerId
+from hodei_core.ids import HostId, JobId, WorkerId
 from hodei_core.resources import Resources
 from hodei_core.values import Value
 
@@ -76,6 +76,9 @@ class Worker(Value):
 
     idle_since: datetime | None = None
     """When its last slot was freed, or it became ready; None while a slot is in use."""
+
+    host_id: HostId | None = None
+    """The host that it belongs to."""
 
     @property
     def offer(self) -> Offer:

@@ -1,23 +1,31 @@
 """The contracts that backends fulfil: stores, and providers of workers."""
 
 from hodei_core.executions import Execution, Exit, Output
+from hodei_core.hosts import HostRecord
 from hodei_core.ports.changes import (
     Accept,
     Advance,
     AppendLogs,
     CancelRequest,
     Change,
+    Cover,
+    JoinHost,
     MarkDue,
     Outcome,
     Prune,
     PutWorker,
+    RemoveHost,
     RemoveWorker,
+    RenewHost,
     RequestCancel,
     Submission,
 )
+from hodei_core.ports.hosts import HostRegistry
 from hodei_core.ports.logstore import LogBounds, LogStore
 from hodei_core.ports.provider import (
     AttemptOutput,
+    Evidence,
+    EvidenceKind,
     NotStartedError,
     ProviderHost,
     StartFailedError,
@@ -38,11 +46,17 @@ __all__ = [
     "AttemptOutput",
     "CancelRequest",
     "Change",
+    "Cover",
+    "Evidence",
+    "EvidenceKind",
     "Execution",
     "Exit",
+    "HostRecord",
+    "HostRegistry",
     "JobFilter",
     "JobQueue",
     "JobRepository",
+    "JoinHost",
     "LogBounds",
     "LogStore",
     "MarkDue",
@@ -53,7 +67,9 @@ __all__ = [
     "ProviderHost",
     "Prune",
     "PutWorker",
+    "RemoveHost",
     "RemoveWorker",
+    "RenewHost",
     "RequestCancel",
     "StartFailedError",
     "Store",

@@ -8,7 +8,8 @@ from typing import TypeAlias, Union
 import attrs
 
 from hodei_core.errors import HodeiError
-from hodei_core.ids import JobId, WorkerId
+from hodei_core.hosts import HostRecord
+from hodei_core.ids import HostId, JobId, WorkerId
 from hodei_core.jobs import Job
 from hodei_core.logs import LogSegment
 from hodei_core.specs import JobSpec
@@ -45,7 +46,8 @@ class Accept(Value):
 class Advance(Value):
     """Replace a job by its next value, if its stored version is `expected`.
 
-    An assignment is refused, too, when its worker is not registered or has no slot free.
+    An assignment is refused, too, when its worker is not registered or has no slot free, and
+    in a shared store when its attempt's host is not registered: that host was given up.
     Outcome: `applied`; `cancel`, the request that is stored with the job. If it was not
     applied, `jobs` holds the job as it is stored, or nothing if it is unknown.
     """
@@ -109,6 +111,41 @@ class RemoveWorker(Value):
 
 
 @attrs.frozen(weakref_slot=False, eq=False, repr=False)
+class JoinHost(Value):
+    """Register a host. Shared stores only, as are the next three changes."""
+
+    record: HostRecord
+
+
+@attrs.frozen(weakref_slot=False, eq=False, repr=False)
+class RenewHost(Value):
+    """Replace what is known of a host. Refused if it is not registered: it was given up."""
+
+    record: HostRecord
+
+
+@attrs.frozen(weakref_slot=False, eq=False, repr=False)
+class RemoveHost(Value):
+    """Forget a host; refused if its beat is another by now: it lives."""
+
+    host_id: HostId
+    beat: int | None = None
+    """None: whatever its beat is."""
+
+
+@attrs.frozen(weakref_slot=False, eq=False, repr=False)
+class Cover(Value):
+    """Mark PENDING jobs as waiting for a worker that a host makes, until an instant.
+
+    `JobQueue.peek` then shows them to that host only, as long as it is registered.
+    """
+
+    job_ids: tuple[JobId, ...]
+    host_id: HostId
+    until: datetime
+
+
+@attrs.frozen(weakref_slot=False, eq=False, repr=False)
 class Prune(Value):
     """Delete final jobs that finished before `before`, with attempts and logs.
 
@@ -119,7 +156,18 @@ class Prune(Value):
 
 
 Change: TypeAlias = Union[  # noqa: UP007 - evaluated on 3.10
-    Accept, Advance, RequestCancel, MarkDue, AppendLogs, PutWorker, RemoveWorker, Prune
+    Accept,
+    Advance,
+    RequestCancel,
+    MarkDue,
+    AppendLogs,
+    PutWorker,
+    RemoveWorker,
+    JoinHost,
+    RenewHost,
+    RemoveHost,
+    Cover,
+    Prune,
 ]
 
 
@@ -146,11 +194,15 @@ __all__ = [
     "AppendLogs",
     "CancelRequest",
     "Change",
+    "Cover",
+    "JoinHost",
     "MarkDue",
     "Outcome",
     "Prune",
     "PutWorker",
+    "RemoveHost",
     "RemoveWorker",
+    "RenewHost",
     "RequestCancel",
     "Submission",
 ]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from enum import Enum
 
 import attrs
 
 from hodei_core.clock import Clock
 from hodei_core.executions import Execution, Exit
-from hodei_core.ids import HostId, WorkerId
+from hodei_core.ids import HostId, JobId, WorkerId
+from hodei_core.jobs import Attempt
 from hodei_core.logs import LogSource
 from hodei_core.policies import WorkerPolicy
 from hodei_core.values import Value
@@ -25,6 +27,23 @@ class NotStartedError(Exception):
 
 class WorkerLostError(Exception):
     """The worker is gone without plan; what it ran may have started."""
+
+
+class EvidenceKind(Enum):
+    """What is certain of an attempt whose host is dead."""
+
+    NEVER_STARTED = "never_started"
+    EXITED = "exited"
+    UNKNOWN = "unknown"
+
+
+@attrs.frozen(eq=False, repr=False)
+class Evidence(Value):
+    """What a provider can prove of an attempt on a worker that is gone."""
+
+    kind: EvidenceKind
+    exit: Exit | None = None
+    """How it ended, if it EXITED."""
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -161,12 +180,21 @@ class WorkerProvider(ABC):
     async def discard(self, worker_id: WorkerId) -> None:
         """End what there is of a worker without a line; returns when nothing is left.
 
-        For one whose making failed or was cancelled, however far it came, and for one that was
-        lost. Idempotent; a worker that never was is no error.
+        For one whose making failed or was cancelled, however far it came, for one that was lost,
+        and for one of a dead host that shared the store. Idempotent; a worker that never was is
+        no error.
 
         Raises:
             Exception: it is not certain that nothing is left; it is asked again.
         """
+
+    async def evidence(self, attempt: Attempt, job_id: JobId) -> Evidence:
+        """Return what is certain of an attempt of a dead host, whose worker was discarded.
+
+        Unless a provider can prove more, the attempt counts as started.
+        """
+        del attempt, job_id
+        return Evidence(EvidenceKind.UNKNOWN)
 
     @abstractmethod
     async def close(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from hodei_core.ids import HostId
 from hodei_core.ports.changes import Change, Outcome
+from hodei_core.ports.hosts import HostRegistry
 from hodei_core.ports.logstore import LogStore
 from hodei_core.ports.queue import JobQueue
 from hodei_core.ports.registry import WorkerRegistry
@@ -42,6 +43,11 @@ class Store(ABC):
     @abstractmethod
     def logs(self) -> LogStore:
         """All logs."""
+
+    @property
+    def hosts(self) -> HostRegistry | None:
+        """The hosts that share it; None: it is of one host at a time."""
+        return None
 
     @abstractmethod
     async def open(self, host_id: HostId) -> None:

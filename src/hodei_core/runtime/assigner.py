@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
+from itertools import islice
 
 from hodei_core.clock import Clock
 from hodei_core.compat import assert_never
@@ -13,7 +14,7 @@ from hodei_core.history import pending_phases
 from hodei_core.ids import WorkerId
 from hodei_core.jobs import Job
 from hodei_core.phases import Phase, WaitLog
-from hodei_core.ports import Advance, JobQueue, Needs, Outcome
+from hodei_core.ports import Advance, Cover, JobQueue, Needs, Outcome
 from hodei_core.runtime.deadlines import Deadline, Deadlines
 from hodei_core.runtime.fleet import Fleet
 from hodei_core.runtime.patience import insist
@@ -34,6 +35,9 @@ from hodei_core.states import JobState, Reason, WaitingFor
 logger: logging.Logger = logging.getLogger(__name__)
 
 _BATCH = 256  # decisions in one step, so that none holds the event loop for long
+_REPRIEVE_SECONDS = 60.0  # that a job of a shared store waits for a host that could run it
+_COVER = timedelta(minutes=2)  # that other hosts leave a job alone that a worker is made for
+_REFUSED = Wait(WaitingFor.CAPACITY, ("the store refused to assign it",))
 _ROUNDING = 1e-6  # seconds: a timer may fire that much early
 
 
@@ -54,7 +58,11 @@ class Assigner:
         wake: Callable[[], None],
         assigned: Callable[[Job, Outcome], None],
         ended: Callable[[Job], None],
+        shared: bool,
+        others_could: Callable[[Needs], bool],
     ) -> None:
+        self._shared = shared
+        self._others_could = others_could
         self._queue = queue
         self._scheduler = scheduler
         self._fleet = fleet
@@ -138,7 +146,7 @@ class Assigner:
         for _ in range(_BATCH):
             of = self._backlog.head()
             if of is None:
-                self._provide()
+                self._provide(plan)
                 break
             decision = self._decide(of)
             if isinstance(decision, Assign):
@@ -150,7 +158,10 @@ class Assigner:
             elif isinstance(decision, Wait):
                 self._park(of, decision)
             elif isinstance(decision, Reject):
-                self._plan_rejection(plan, self._backlog.take(of), decision)
+                if (reprieve := self._reprieve(of, decision)) is not None:
+                    self._park(of, reprieve)
+                else:
+                    self._plan_rejection(plan, self._backlog.take(of), decision)
             else:
                 assert_never(decision)
         self._arm_fairness()
@@ -181,7 +192,18 @@ class Assigner:
         self._backlog.park(of, why, offers, wanting=wanting)
         self._fairness.waits(of, offers)
 
-    def _provide(self) -> None:
+    def _reprieve(self, of: NeedsClass, decision: Reject) -> Wait | None:
+        """Return why a job waits that cannot run here, but may elsewhere; None if it cannot."""
+        if not self._shared:
+            return None
+        if self._others_could(of.needs):
+            return Wait(WaitingFor.CAPACITY, ("another host could run it", *decision.reasons))
+        due = of.window[0].due_at
+        if (self._clock.now() - due).total_seconds() < _REPRIEVE_SECONDS:
+            return Wait(WaitingFor.CAPACITY, ("no live host could run it", *decision.reasons))
+        return None
+
+    def _provide(self, plan: Plan) -> None:
         """Have workers made for jobs that neither a worker nor one on its way has room for."""
         if not self._demand_changed:
             return
@@ -191,11 +213,11 @@ class Assigner:
             coverage.add(offer, count)
         for of in self._backlog.wanting():
             try:
-                self._provide_for(of, coverage)
+                self._provide_for(of, coverage, plan)
             except Exception:
                 logger.exception("the scheduler failed", extra={"action": "schedule"})
 
-    def _provide_for(self, of: NeedsClass, coverage: Coverage) -> None:
+    def _provide_for(self, of: NeedsClass, coverage: Coverage, plan: Plan) -> None:
         left = coverage.take(of.needs, len(of.window))
         while left:
             decision = self._ask(of)
@@ -208,7 +230,15 @@ class Assigner:
             if offer is None or not coverage.fits(of.needs, offer):
                 return
             coverage.add(offer, 1)
-            left = coverage.take(of.needs, left)
+            before, left = left, coverage.take(of.needs, left)
+            if self._shared:
+                self._cover(of, len(of.window) - before, len(of.window) - left, plan)
+
+    def _cover(self, of: NeedsClass, begin: int, end: int, plan: Plan) -> None:
+        """Keep other hosts from providing for jobs that a worker of ours is being made for."""
+        jobs = tuple(job.id for job in islice(of.window, begin, end))
+        until = self._clock.now() + _COVER
+        plan.add(Cover(jobs, self._fleet.host_id, until))
 
     # Those who are overtaken
 
@@ -243,7 +273,9 @@ class Assigner:
         offer = self._fleet.index[decision.worker_id].offer
         if self._fairness:
             self._fairness.assigned(key_of(job), offer, self._clock.monotonic())
-        assigned = job.assigned(decision.worker_id, offer.provider, now, waited)
+        assigned = job.assigned(
+            decision.worker_id, offer.provider, now, host_id=self._fleet.host_id, waited=waited
+        )
         plan.add(Advance(assigned, job.version), partial(self._settle_assignment, job, assigned))
 
     def _settle_assignment(self, job: Job, assigned: Job, outcome: Outcome) -> None:
@@ -253,7 +285,9 @@ class Assigner:
         self.release(assigned)
         for stored in outcome.jobs:
             if stored.state is JobState.PENDING and stored.version == job.version:
-                self._backlog.add(stored)
+                of = self._backlog.add(stored)
+                if of.parked is None and of.window:
+                    self._park(of, _REFUSED)
 
     def _plan_rejection(self, plan: Plan, job: Job, decision: Reject) -> None:
         message = "; ".join(decision.reasons) or None

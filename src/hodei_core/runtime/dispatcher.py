@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
+from functools import partial
 
 import anyio
 
@@ -16,7 +17,7 @@ from hodei_core.endings import Ending
 from hodei_core.ids import JobId, WorkerId
 from hodei_core.jobs import Job
 from hodei_core.phases import WaitLog
-from hodei_core.ports import Change, JobFilter, Needs, Outcome, Store
+from hodei_core.ports import Advance, Change, JobFilter, Needs, Outcome, Store
 from hodei_core.runtime.assigner import Assigner
 from hodei_core.runtime.deadlines import Deadlines
 from hodei_core.runtime.fleet import Fleet
@@ -57,8 +58,10 @@ class Dispatcher:
         stuck_after: timedelta | None,
         explain: Callable[[Job], Awaitable[str]],
         chance: Callable[[], float],
+        others_could: Callable[[Needs], bool],
     ) -> None:
         self._draining = False
+        self._paused = False
         self._store = store
         self._clock = clock
         self._deadlines = deadlines
@@ -72,6 +75,8 @@ class Dispatcher:
         self._stepped: anyio.Event | None = None
         self._cancels: dict[JobId, str | None] = {}
         self._ticking = False
+        self._rescued: dict[JobId, tuple[Job, Ending]] = {}
+        self._others_wrote = False
         self._recorder = Recorder(
             clock=clock,
             deadlines=deadlines,
@@ -89,6 +94,8 @@ class Dispatcher:
             wake=self.wake,
             assigned=self._begin,
             ended=self._end_unstarted,
+            shared=store.hosts is not None,
+            others_could=others_could,
         )
         self._unstarted = Unstarted(
             jobs=store.jobs,
@@ -134,6 +141,22 @@ class Dispatcher:
         self._assigner.fleet_changed()
         self.wake()
 
+    def pause(self, paused: bool) -> None:
+        """Assign nothing and have no worker made for a while, whatever else is told; or again."""
+        self._paused = paused
+        self._fleet.rest(paused or self._draining)
+        self.wake()
+
+    def others_wrote(self) -> None:
+        """Take note that another host changed the store."""
+        self._others_wrote = True
+        self.wake()
+
+    def rescue(self, job: Job, ending: Ending) -> None:
+        """Write the end of an attempt of a dead host, unless somebody else does first."""
+        self._rescued[job.id] = (job, ending)
+        self.wake()
+
     def run_started(self, run: Run) -> None:
         """Take note that an attempt runs."""
         self._recorder.started(run)
@@ -160,7 +183,7 @@ class Dispatcher:
         if draining != self._draining:
             self._draining = draining
             self._assigner.draining(("the host was draining",) if draining else None)
-            self._fleet.rest(draining)
+            self._fleet.rest(draining or self._paused)
 
     @property
     def running(self) -> int:
@@ -200,6 +223,7 @@ class Dispatcher:
     async def load(self) -> None:
         """Take up what the store holds."""
         await self._assigner.load()
+        await self._waiting.load()
         self.wake()
 
     async def run(self) -> None:
@@ -215,24 +239,31 @@ class Dispatcher:
         for job in await self._waiting.came_due():
             self._enqueue(job)
         await self._waiting.tell_stuck(self._tell_stuck)
+        if self._others_wrote:
+            await self._look_around()
         plan = Plan()
+        self._plan_rescues(plan)
         self._recorder.plan_ends(plan, release=self._assigner.release, settled=self._settle_end)
         await self._plan_requests(plan)
-        if not self.draining:
+        if not self._idle:
             await self._assigner.refill()
             self._assigner.plan(plan)
         self._recorder.plan_starts(plan)
         if plan:
             plan.settle(await self._apply(plan.changes))
-        if not self.draining and self._assigner.has_work():
+        if not self._idle and self._assigner.has_work():
             self.wake()
         self._arm_safety()
+
+    @property
+    def _idle(self) -> bool:
+        return self._draining or self._paused
 
     async def _apply(self, changes: list[Change]) -> list[Outcome]:
         return await insist(lambda: self._store.apply(changes), "apply changes")
 
     def _arm_safety(self) -> None:
-        if not self._ticking and not self.draining and self._assigner.has_jobs():
+        if not self._ticking and not self._idle and self._assigner.has_jobs():
             self._ticking = True
             self._deadlines.after(_SAFETY_SECONDS, self._tick)
 
@@ -280,6 +311,37 @@ class Dispatcher:
         """Follow the end of a job that was PENDING."""
         self._reporter.finished(job)
         self._finish(job)
+
+    async def _look_around(self) -> None:
+        """Take up what other hosts wrote: new jobs, requests, ends."""
+        self._others_wrote = False
+        await insist(self.load, "show its queue")
+        hosts = self._store.hosts
+        assert hosts is not None  # noqa: S101 - only others of a shared store write
+        requests = await insist(
+            lambda: hosts.cancel_requests(self._fleet.host_id), "list cancel requests"
+        )
+        for job_id, request in requests:
+            self.cancel(job_id, request.reason)
+        for job_id in self._waiters.ids():
+            if job_id not in self._recorder.runs:
+                job = await insist(partial(self._store.jobs.get, job_id), "show a job")
+                if job is not None and job.state.is_final:
+                    self._finish(job)
+
+    def _plan_rescues(self, plan: Plan) -> None:
+        rescued, self._rescued = self._rescued, {}
+        for job, ending in rescued.values():
+            closed = self._recorder.closed(job, ending)
+            plan.add(Advance(closed, job.version), partial(self._settle_rescue, job, closed))
+
+    def _settle_rescue(self, job: Job, closed: Job, outcome: Outcome) -> None:
+        if outcome.applied:
+            self._reporter.ended(job, closed, self._clock.now())
+            if closed.state.is_final:
+                self._finish(closed)
+            else:
+                self._enqueue(closed)
 
     async def _tell_stuck(self, job: Job) -> None:
         why = await insist(lambda: self._explain(job), "explain a job")

@@ -13,7 +13,7 @@ import anyio
 from hodei_core.clock import Clock
 from hodei_core.errors import ProvisionError
 from hodei_core.events import ProviderRecovered, ProviderTripped, WorkerEvent
-from hodei_core.ids import IdSource, WorkerId
+from hodei_core.ids import HostId, IdSource, WorkerId
 from hodei_core.jobs import Job
 from hodei_core.ports import (
     Change,
@@ -68,8 +68,12 @@ class Fleet:
         deadlines: Deadlines,
         bus: EventBus,
         ids: IdSource,
+        host_id: HostId,
         host: FleetHost,
     ) -> None:
+        self.host_id: HostId = host_id
+        """The incarnation that new workers belong to."""
+
         self.index: WorkerIndex = WorkerIndex()
         self.clock: Clock = clock
         self.deadlines: Deadlines = deadlines
@@ -181,24 +185,46 @@ class Fleet:
 
     # Its life
 
-    async def open(self, host: ProviderHost, start: Start) -> None:
-        """Open the providers and make the workers that they keep warm.
+    async def open(self, host: ProviderHost) -> None:
+        """Open the providers.
 
         Raises:
-            ProvisionError: a provider cannot work here.
+            ProvisionError: one of them cannot work here.
         """
-        self._start = start
         for provider in self._given:
             await provider.open(host)
             self._opened.append(provider)
             provided = Provided(provider, self.clock)
             self._provided[provided.name] = provided
             self.view.opened()
+
+    async def warm_up(self, start: Start) -> None:
+        """Make the workers that are kept whether there is work or not.
+
+        Raises:
+            Exception: one of them could not be made.
+        """
+        self._start = start
         self._keep_warm()
         await self._until(lambda: not any(member.arriving for member in self.members()))
         self._opening = False
         if self._first_error is not None:
             raise self._first_error
+
+    def offers(self) -> tuple[Offer, ...]:
+        """Return what the workers of each provider have, or would have."""
+        return tuple(provided.offer for provided in self._provided.values())
+
+    def provider(self, name: str) -> WorkerProvider | None:
+        """Return a provider by its name; None if there is none."""
+        provided = self._provided.get(name)
+        return None if provided is None else provided.provider
+
+    async def lose_all(self, why: str) -> None:
+        """Lose every worker; return when it is certain that nothing is left of them."""
+        for member in self.members():
+            member.lose(why)
+        await self._until(lambda: not self._members)
 
     async def close(self) -> None:
         """End every worker and close every provider; idempotent."""

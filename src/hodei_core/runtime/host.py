@@ -27,11 +27,13 @@ from hodei_core.runtime.gate import Gate, State, Stop
 from hodei_core.runtime.interrupts import Start, deferring_ctrl_c, starter
 from hodei_core.runtime.log_buffer import LogBuffer
 from hodei_core.runtime.log_writer import LogWriter
+from hodei_core.runtime.neighbourhood import Neighbourhood
 from hodei_core.runtime.reporter import Reporter
 from hodei_core.runtime.run import Run
 from hodei_core.runtime.shutdown import Shutdown
 from hodei_core.runtime.slot import Slot
 from hodei_core.runtime.waiters import Waiters
+from hodei_core.scheduling.needs import Needs
 from hodei_core.scheduling.scheduler import Scheduler
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -68,6 +70,7 @@ class Host:
             deadlines=self.deadlines,
             bus=self.bus,
             ids=self.ids,
+            host_id=self.id,
             host=self,
         )
         self.dispatcher: Dispatcher = Dispatcher(
@@ -82,6 +85,7 @@ class Host:
             stuck_after=stuck_after,
             explain=explain,
             chance=self.ids.chance,
+            others_could=self._others_could,
         )
         self.dispatcher.draining = not self.dispatching
         self.failure: BaseException | None = None
@@ -98,11 +102,29 @@ class Host:
             how=lambda: self._stop,
             request_stop=self.request_stop,
         )
+        self._neighbourhood = self._make_neighbourhood()
         self._store_is_ours = False
         self._stop: Stop | None = None
         self._opening: anyio.CancelScope | None = None
         self._stopping = anyio.Event()
         self._closed = anyio.Event()
+
+    def _make_neighbourhood(self) -> Neighbourhood | None:
+        hosts = self.store.hosts
+        if hosts is None or not self.dispatching:
+            return None
+        return Neighbourhood(
+            hosts=hosts,
+            store=self.store,
+            clock=self.clock,
+            deadlines=self.deadlines,
+            fleet=self.fleet,
+            dispatcher=self.dispatcher,
+            new_id=self.ids.host_id,
+        )
+
+    def _others_could(self, needs: Needs) -> bool:
+        return self._neighbourhood is not None and self._neighbourhood.could_run(needs)
 
     def resume(self) -> None:
         """Assign again after a drain."""
@@ -207,6 +229,8 @@ class Host:
         self.gate.refuse_new_work()
         await self.persist(self._shutdown.run)
         await self.persist(self.fleet.close)
+        if self._neighbourhood is not None:
+            await self._neighbourhood.leave()
         return None
 
     async def _open(self, start: Start) -> BaseException | None:
@@ -217,7 +241,12 @@ class Host:
                     self._opening.cancel()
                 await self.store.open(self.id)
                 self._store_is_ours = True
-                await self.fleet.open(ProviderHost(host_id=self.id, clock=self.clock), start)
+                await self.fleet.open(ProviderHost(host_id=self.id, clock=self.clock))
+                if self._neighbourhood is not None:
+                    await self._neighbourhood.join(self.id)
+                    for name, loop in self._neighbourhood.loops(start).items():
+                        start(self._keep, name, loop, name=f"hodei {name}")
+                await self.fleet.warm_up(start)
                 await self.dispatcher.load()
         except BaseException as error:
             return self.failure or error

@@ -20,7 +20,7 @@ from hodei_core.events import (
     WorkerReady,
     WorkerTerminated,
 )
-from hodei_core.ids import WorkerId
+from hodei_core.ids import HostId, WorkerId
 from hodei_core.policies import WorkerPolicy
 from hodei_core.ports import WorkerProvider, WorkerSession
 from hodei_core.retry import Backoff
@@ -49,6 +49,10 @@ class MemberFleet(Protocol):
     @property
     def host(self) -> MemberHost:
         """The host of the fleet."""
+
+    @property
+    def host_id(self) -> HostId:
+        """The incarnation of the host that the worker belongs to."""
 
     @property
     def clock(self) -> Clock:
@@ -99,6 +103,7 @@ class Member:
         fleet: MemberFleet,
     ) -> None:
         self.id: WorkerId = worker_id
+        self.host_id: HostId = fleet.host_id
         self.offer: Offer = offer
         self.state: WorkerState = WorkerState.PROVISIONING
         self.overdue: bool = False
@@ -153,6 +158,7 @@ class Member:
             labels=self.offer.labels,
             image=self.offer.image,
             ready_at=self._ready_at,
+            host_id=self.host_id,
         )
 
     def take_slot(self) -> Slot | None:
@@ -169,6 +175,13 @@ class Member:
         if self.state is WorkerState.READY:
             self.state = WorkerState.DRAINING
             self._fleet.tell(WorkerDraining, self)
+
+    def lose(self, why: str) -> None:
+        """Be lost, with all that runs on it."""
+        if self.state is WorkerState.PROVISIONING:
+            self.end()
+        else:
+            self._lose(why)
 
     def end(self) -> None:
         """Be ended: it is idle, or its host closes."""

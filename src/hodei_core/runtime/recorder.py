@@ -152,6 +152,12 @@ class Recorder:
             durable=self._durable,
         )
 
+    def closed(self, job: Job, ending: Ending) -> Job:
+        """Return a job after its open attempt, which was of another host, ended so."""
+        return close_attempt(
+            job, ending, at=self._clock.now(), chance=self._chance(), durable=self._durable
+        )
+
     def _settle_end(
         self, run: Run, job: Job, settled: Callable[[Run, Job, Outcome], None], outcome: Outcome
     ) -> None:

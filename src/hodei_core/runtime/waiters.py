@@ -22,6 +22,10 @@ class Waiters:
         """Return one more who waits for a job: enter it before the job is read."""
         return Waiter(self._waiting, job_id)
 
+    def ids(self) -> list[JobId]:
+        """Return the jobs that somebody waits for."""
+        return list(self._waiting)
+
     def wake(self, job: Job) -> None:
         """Wake those who wait for this job, which is final."""
         for waiter in self._waiting.pop(job.id, ()):

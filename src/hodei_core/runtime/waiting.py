@@ -45,6 +45,18 @@ class Waiting:
         self._stuck_due = False
         self._told: tuple[datetime, int] | None = None
 
+    async def load(self) -> None:
+        """Take note of the delayed and the long due jobs that the store holds.
+
+        Raises:
+            HodeiError: the store refuses.
+        """
+        due_at = await self._queue.next_due()
+        if due_at is not None:
+            self._arm_due(due_at)
+        for job in await self._queue.overdue(self._clock.now(), self._told, 1):
+            self._arm_stuck(job.due_at)
+
     def add(self, job: Job) -> bool:
         """Take note of a job that became PENDING; return whether it is eligible now."""
         timeout = job.spec.pending_timeout

@@ -234,8 +234,12 @@ class Backlog:
         jobs = list(jobs)
         of.complete = len(jobs) < WINDOW
         gone = set(leave_out)
+        before = of.window[0].id if of.window else None
         of.window = deque(job for job in jobs if job.id not in gone)
-        self._after_take(of)
+        if of.window and of.window[0].id == before:
+            self._push(of)
+        else:
+            self._after_take(of)
 
     def _class(self, needs: Needs) -> NeedsClass:
         of = self._classes.get(needs)

@@ -1,0 +1,35 @@
+"""The contract of the reading side that shows the hosts of a shared store."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from hodei_core.hosts import HostRecord
+from hodei_core.ids import HostId, JobId
+from hodei_core.jobs import Job
+from hodei_core.ports.changes import CancelRequest
+from hodei_core.workers import Worker
+
+
+class HostRegistry(ABC):
+    """The hosts of a store that several of them share, and what dead ones left."""
+
+    @abstractmethod
+    async def select(self) -> list[HostRecord]:
+        """Return every registered host, in the order in which they joined."""
+
+    @abstractmethod
+    async def others_wrote(self) -> bool:
+        """Return whether anybody else has written since the last call."""
+
+    @abstractmethod
+    async def abandoned_workers(self) -> list[Worker]:
+        """Return the workers whose host is not registered, with the jobs that hold their slots."""
+
+    @abstractmethod
+    async def abandoned_jobs(self) -> list[Job]:
+        """Return the ASSIGNED and RUNNING jobs whose attempt's host is not registered."""
+
+    @abstractmethod
+    async def cancel_requests(self, host_id: HostId) -> list[tuple[JobId, CancelRequest]]:
+        """Return the requests stored with jobs that this host has, and with PENDING ones."""

@@ -1,0 +1,238 @@
+"""This host among those that share its store: its lease, and whose lease has ended."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import attrs
+
+from hodei_core.clock import Clock
+from hodei_core.errors import HodeiError
+from hodei_core.hosts import HostRecord
+from hodei_core.ids import HostId
+from hodei_core.ports import Change, HostRegistry, JoinHost, RemoveHost, RenewHost, Store
+from hodei_core.runtime.deadlines import Deadline, Deadlines
+from hodei_core.runtime.patience import insist
+from hodei_core.scheduling.filters import mismatch
+from hodei_core.scheduling.needs import Needs
+from hodei_core.workers import Offer
+
+logger: logging.Logger = logging.getLogger(__name__)
+
+LEASE_SECONDS = 10.0
+"""How long a host that does not renew its lease counts as alive."""
+
+_RENEWALS = 3  # within a lease
+_MARGIN_SECONDS = 2.0  # before the end of its lease, that a host which cannot renew it gives up
+_LOOK_SECONDS = 1.0  # between looks at the others
+
+
+class MembershipHost(Protocol):
+    """What the membership needs of its host."""
+
+    async def give_up(self) -> None:
+        """End all that runs here, since the lease is gone; return when nothing runs."""
+
+    def new_incarnation(self, host_id: HostId) -> None:
+        """Go on under another id."""
+
+    async def rescue(self) -> None:
+        """Take care of what hosts that are not registered have left."""
+
+
+class _Other:
+    """Another host, as it was seen here."""
+
+    __slots__ = ("age", "record")
+
+    def __init__(self, record: HostRecord) -> None:
+        self.record = record
+        self.age = 0.0
+        """Seconds for which its beat has stood still, while we were looking."""
+
+
+class Membership:
+    """Renews the lease of this host, gives up in time if it cannot, and notices who is dead.
+
+    A host is dead when its beat has stood still for a lease, by our own monotonic clock and
+    only as long as we looked: no clock is compared with another's, so one that jumps, or a
+    machine that slept, makes nobody dead.
+    """
+
+    def __init__(
+        self,
+        *,
+        hosts: HostRegistry,
+        store: Store,
+        clock: Clock,
+        deadlines: Deadlines,
+        host: MembershipHost,
+        new_id: Callable[[], HostId],
+    ) -> None:
+        self._hosts = hosts
+        self._store = store
+        self._clock = clock
+        self._deadlines = deadlines
+        self._host = host
+        self._new_id = new_id
+        self._record: HostRecord | None = None
+        self._others: dict[HostId, _Other] = {}
+        self._looked_at = 0.0
+        self._lease: Deadline | None = None
+        self._lost = False
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other host was there when we looked last."""
+        return not self._others
+
+    def could_run(self, needs: Needs) -> bool:
+        """Return whether another live host offers what jobs with these needs want."""
+        return any(
+            mismatch(needs, offer) is None
+            for other in self._others.values()
+            for offer in other.record.offers
+        )
+
+    async def join(self, host_id: HostId, offers: tuple[Offer, ...]) -> None:
+        """Register this host.
+
+        Raises:
+            HodeiError: the store refuses.
+        """
+        record = HostRecord(id=host_id, offers=offers)
+        began = self._clock.monotonic()
+        await self._store.apply([JoinHost(record)])
+        self._record = record
+        self._looked_at = self._clock.monotonic()
+        self._lost = False
+        self._hold_until(began)
+
+    async def leave(self) -> None:
+        """Take this host off the register; what it left would be rescued by others."""
+        if self._lease is not None:
+            self._lease.cancel()
+        record, self._record = self._record, None
+        if record is not None:
+            await self._store.apply([RemoveHost(record.id)])
+
+    async def run(self) -> None:
+        """Keep the lease and watch the others', for ever."""
+        renew_at = self._clock.monotonic()
+        while True:
+            if self._lost:
+                await self._rejoin()
+            if self._clock.monotonic() >= renew_at:
+                await self._renew()
+                renew_at = self._clock.monotonic() + LEASE_SECONDS / _RENEWALS
+            await self._look()
+            await self._clock.sleep(_LOOK_SECONDS)
+
+    # Our own lease
+
+    def _hold_until(self, began: float) -> None:
+        if self._lease is not None:
+            self._lease.cancel()
+        self._lease = self._deadlines.at(
+            began + LEASE_SECONDS - _MARGIN_SECONDS, self._cannot_renew
+        )
+
+    def _cannot_renew(self) -> None:
+        """Give up before others may think us dead; alone, nobody is there to think so."""
+        self._lease = None
+        if not self.alone:
+            self._lose("its lease could not be renewed in time")
+
+    def _lose(self, why: str) -> None:
+        if not self._lost and self._record is not None:
+            self._lost = True
+            logger.error(
+                "this host ends what it runs: %s", why, extra={"action": "lease", "host": why}
+            )
+
+    async def _renew(self) -> None:
+        record = self._record
+        if record is None:
+            return
+        began = self._clock.monotonic()
+        renewed = attrs.evolve(record, beat=record.beat + 1)
+        try:
+            (outcome,) = await self._store.apply([RenewHost(renewed)])
+        except HodeiError as error:
+            logger.warning("the lease could not be renewed: %s", error)
+            return
+        if not outcome.applied:
+            self._lose("another host took it for dead")
+            return
+        self._record = renewed
+        if not self._lost:
+            self._hold_until(began)
+
+    async def _rejoin(self) -> None:
+        """End what runs, and go on under a new incarnation."""
+        old = self._record
+        await self._host.give_up()
+        new_id = self._new_id()
+        offers = () if old is None else old.offers
+        changes: list[Change] = [] if old is None else [RemoveHost(old.id)]
+        record = HostRecord(id=new_id, offers=offers)
+        changes.append(JoinHost(record))
+
+        async def join() -> float:
+            began = self._clock.monotonic()
+            await self._store.apply(changes)
+            return began
+
+        began = await insist(join, "register the host")
+        self._record = record
+        self._lost = False
+        self._hold_until(began)
+        self._host.new_incarnation(new_id)
+
+    # The others'
+
+    async def _look(self) -> None:
+        now = self._clock.monotonic()
+        passed, self._looked_at = min(now - self._looked_at, 2 * _LOOK_SECONDS), now
+        try:
+            records = await self._hosts.select()
+        except HodeiError as error:
+            logger.warning("the other hosts could not be read: %s", error)
+            return
+        self._note(records, passed)
+        for other in list(self._others.values()):
+            if other.age >= LEASE_SECONDS:
+                await self._remove(other.record)
+        await self._contained(self._host.rescue)
+
+    def _note(self, records: list[HostRecord], passed: float) -> None:
+        mine = None if self._record is None else self._record.id
+        others: dict[HostId, _Other] = {}
+        for record in records:
+            if record.id == mine:
+                continue
+            other = self._others.get(record.id)
+            if other is None or other.record.beat != record.beat:
+                other = _Other(record)
+            else:
+                other.age += passed
+            others[record.id] = other
+        self._others = others
+
+    async def _remove(self, record: HostRecord) -> None:
+        try:
+            (outcome,) = await self._store.apply([RemoveHost(record.id, record.beat)])
+        except HodeiError as error:
+            logger.warning("a dead host could not be removed: %s", error)
+            return
+        if outcome.applied:
+            logger.warning("host %s is dead: its lease ended", record.id)
+            self._others.pop(record.id, None)
+
+    async def _contained(self, run: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await run()
+        except HodeiError as error:
+            logger.warning("what a dead host left could not be seen to: %s", error)

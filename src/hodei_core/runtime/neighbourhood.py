@@ -1,0 +1,105 @@
+"""What a host does because others share its store: lease, rescue, and what they wrote."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from hodei_core.clock import Clock
+from hodei_core.errors import HodeiError
+from hodei_core.ids import HostId
+from hodei_core.ports import HostRegistry, Store
+from hodei_core.runtime.deadlines import Deadlines
+from hodei_core.runtime.dispatcher import Dispatcher
+from hodei_core.runtime.fleet import Fleet
+from hodei_core.runtime.interrupts import Start
+from hodei_core.runtime.membership import Membership
+from hodei_core.runtime.rescue import Rescue
+from hodei_core.scheduling.needs import Needs
+
+logger: logging.Logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.25  # between looks at whether others wrote
+
+
+class Neighbourhood:
+    """Keeps the lease of a host, rescues what dead hosts left, and follows what others write."""
+
+    def __init__(
+        self,
+        *,
+        hosts: HostRegistry,
+        store: Store,
+        clock: Clock,
+        deadlines: Deadlines,
+        fleet: Fleet,
+        dispatcher: Dispatcher,
+        new_id: Callable[[], HostId],
+    ) -> None:
+        self._hosts = hosts
+        self._clock = clock
+        self._fleet = fleet
+        self._dispatcher = dispatcher
+        self._start: Start | None = None
+        self._membership = Membership(
+            hosts=hosts, store=store, clock=clock, deadlines=deadlines, host=self, new_id=new_id
+        )
+        self._rescue = Rescue(
+            hosts=hosts,
+            store=store,
+            clock=clock,
+            rescuer=dispatcher,
+            provider=fleet.provider,
+        )
+
+    def could_run(self, needs: Needs) -> bool:
+        """Return whether another live host offers what jobs with these needs want."""
+        return self._membership.could_run(needs)
+
+    async def join(self, host_id: HostId) -> None:
+        """Register the host, whose providers are open.
+
+        Raises:
+            HodeiError: the store refuses.
+        """
+        await self._membership.join(host_id, self._fleet.offers())
+
+    def loops(self, start: Start) -> dict[str, Callable[[], Awaitable[None]]]:
+        """Return what is to run as long as the host does; it starts tasks of its own."""
+        self._start = start
+        return {"membership": self._membership.run, "follower": self._follow}
+
+    async def leave(self) -> None:
+        """Take the host off the register: it has ended all that it ran."""
+        try:
+            await self._membership.leave()
+        except HodeiError as error:
+            logger.warning("the host could not be taken off the register: %s", error)
+
+    async def _follow(self) -> None:
+        """Have the dispatcher look at the store whenever others have written."""
+        while True:
+            try:
+                if await self._hosts.others_wrote():
+                    self._dispatcher.others_wrote()
+            except HodeiError as error:
+                logger.warning("what other hosts wrote could not be read: %s", error)
+            await self._clock.sleep(_LOOK_SECONDS)
+
+    # What the membership asks
+
+    async def give_up(self) -> None:
+        """End all that runs here, since the lease is gone; return when nothing runs."""
+        self._dispatcher.pause(True)
+        await self._fleet.lose_all("the lease of its host was gone")
+
+    def new_incarnation(self, host_id: HostId) -> None:
+        """Go on under another id."""
+        self._fleet.host_id = host_id
+        self._dispatcher.pause(False)
+        self._dispatcher.others_wrote()
+
+    async def rescue(self) -> None:
+        """Take care of what hosts that are not registered have left."""
+        assert self._start is not None, "the loops run"  # noqa: S101
+        await self._rescue.look(self._start)
