@@ -14,6 +14,7 @@ from benchmarks.rows import (
     noop,
     processes,
     readers,
+    simulation,
 )
 
 ROWS = {
@@ -30,5 +31,6 @@ ROWS = {
         idle,
         imports,
         cancel,
+        simulation,
     )
 }

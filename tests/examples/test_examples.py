@@ -18,6 +18,14 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 TIMEOUT = 60.0
 
 PRINTED = {
+    "blocking.py": [
+        "hello",
+        "line 1",
+        "line 2",
+        "line 3",
+        "succeeded: 2 of 3",
+        "SUCCEEDED, 3 lines",
+    ],
     "cancel_tree.py": [
         "started",
         "its shell and three children run, two of them in sessions of their own",
@@ -67,6 +75,14 @@ PRINTED = {
         "flaky: SUCCEEDED",
         r"slow: TIMED_OUT, it had printed 'working\\n'",
         r"error: exit code 7, 'no such host\\n'",
+    ],
+    "virtual_time.py": [
+        r"a: SUCCEEDED, 1 attempts, after 60\.\d min",
+        r"b: SUCCEEDED, 1 attempts, after 60\.\d min",
+        r"flaky: SUCCEEDED, 2 attempts, after 6\d\.\d min",
+        r"stuck: TIMED_OUT, 3 attempts, after \d\d\.\d min",
+        "seed 7 again is the same: True",
+        "seed 8 is another:        True",
     ],
     "web_application.py": [
         "hello",

@@ -1,7 +1,7 @@
 """What went wrong with the ancestor of this library, line by line of its field report.
 
-Each failure has a test here whose name says it; those of the fleet come with the fleet, and
-that of cancelled processes stands with the real processes, in `tests/integration`.
+Each failure has a test here whose name says it; that of cancelled processes stands with the
+real processes, in `tests/integration`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ from hodei_core import (
     Reason,
     Resources,
     WaitingFor,
+    WorkerPolicy,
+    WorkerProvisioning,
     WorkerState,
 )
 from hodei_core.runtime.dispatcher import Dispatcher
-from hodei_core.testing import FakeClock
+from hodei_core.testing import Act, FakeClock, Making, capture_events, simulated
+from hodei_core.testing import ScriptedProvider as ElasticProvider
 from tests.runtime.scripted import ScriptedProvider
 from tests.runtime.workshop import LIMIT, Workshop
 
@@ -51,6 +54,84 @@ async def test_idle_workers_are_used_and_no_job_stays_pending_beside_them(
             assert len(workers) == 4
             for i in range(4):
                 workshop.open(str(i))
+
+
+@simulated
+async def test_no_worker_is_made_while_one_that_is_ready_sits_idle() -> None:
+    """READY workers sat idle while new ones were provisioned, timed out and were replaced."""
+    provider = ElasticProvider(
+        Act(takes=20), makings=Making(delay=5), policy=WorkerPolicy(max_workers=10)
+    )
+    async with Hodei(providers=[provider], stuck_after=60) as hodei:
+        async with capture_events(hodei, WorkerProvisioning, JobStuck) as captured:
+            for _ in range(60):
+                jobs = await hodei.submit_many(["x", "x"])
+                await anyio.sleep(50)
+                assert [(await job.snapshot()).state for job in jobs] == [JobState.SUCCEEDED] * 2
+            assert [type(event) for event in captured] == [WorkerProvisioning] * 2
+    assert provider.asked == 2
+
+
+@simulated
+async def test_workers_that_never_become_ready_are_not_replaced_for_ever() -> None:
+    """They are asked for less and less, the job's reason is told, and it runs in the end."""
+    provider = ElasticProvider(
+        makings=lambda n: Making(hangs=n < 8, delay=5),
+        policy=WorkerPolicy(max_workers=4, startup_timeout=60),
+    )
+    async with Hodei(providers=[provider]) as hodei:
+        async with capture_events(hodei, JobStuck) as stuck:
+            job = await hodei.submit("x")
+            assert (await job.wait()).ok
+    assert provider.asked == 8
+    assert provider.most_alive == 1
+    assert "no worker was ready within 60 s" in stuck[0].explanation
+
+
+@simulated
+async def test_no_worker_is_destroyed_under_a_running_job() -> None:
+    """Release and clean-up raced there; here only idle workers with no reserved slot go."""
+    provider = ElasticProvider(
+        Act(takes=7, start_delay=1),
+        slots=2,
+        policy=WorkerPolicy(max_workers=3, idle_timeout=0.5, max_lifetime=10),
+    )
+    async with Hodei(providers=[provider]) as hodei:
+        jobs = []
+        for number in range(40):
+            jobs += await hodei.submit_many(["x"] * (number % 3))
+            await anyio.sleep(number % 5)
+        for job in jobs:
+            result = await job.wait()
+            assert result.ok
+            assert len(result.attempts) == 1
+        await anyio.sleep(20)
+    ended = list(provider.workers.values())
+    assert len(ended) > 10
+    assert [worker.ended_under for worker in ended] == [[]] * len(ended)
+
+
+@simulated
+async def test_limits_of_capacity_hold_and_counts_are_what_is_there() -> None:
+    provider = ElasticProvider(
+        Act(takes=30),
+        makings=Making(delay=3),
+        slots=2,
+        policy=WorkerPolicy(min_workers=1, max_workers=3),
+    )
+    async with Hodei(providers=[provider], shutdown_timeout=1) as hodei:
+        await hodei.submit_many(["x"] * 50)
+        for _ in range(40):
+            await anyio.sleep(2.3)
+            stats = await hodei.stats()
+            assert len(provider.alive) <= 3
+            assert len(provider.executing) <= 6
+            assert stats.slots_used == len(provider.executing)
+            assert stats.slots_total == 2 * len(await hodei.list_workers())
+            busy = stats.workers[WorkerState.BUSY] + stats.workers[WorkerState.READY]
+            assert busy == len(provider.alive)
+        assert provider.most_alive == 3
+        assert stats.providers["scripted"].max_workers == 3
 
 
 async def test_a_worker_is_never_given_more_jobs_than_it_has_slots(workshop: Workshop) -> None:
@@ -162,6 +243,31 @@ async def test_start_up_time_and_failures_are_measured_and_not_constants() -> No
             stats = (await hodei.stats()).providers["scripted"]
             assert stats.startup == timedelta(seconds=2)
             assert stats.workers[WorkerState.READY] == 1
+
+
+@simulated
+async def test_failures_of_a_provider_are_counted_and_shown() -> None:
+    provider = ElasticProvider(
+        makings=[Making(error=OSError("quota"))] * 3 + [Making(delay=4)],
+        policy=WorkerPolicy(max_workers=1),
+    )
+    async with Hodei(providers=[provider]) as hodei:
+        job = await hodei.submit("x")
+        seen = []
+        while not (await job.snapshot()).state.is_final:
+            stats = (await hodei.stats()).providers["scripted"]
+            seen.append((stats.failures, stats.breaker, stats.last_error, stats.retry_at is None))
+            await anyio.sleep(0.1)
+        assert list(dict.fromkeys(seen)) == [
+            (0, "closed", None, True),
+            (1, "open", "quota", False),
+            (2, "open", "quota", False),
+            (3, "open", "quota", False),
+            (3, "probing", "quota", True),
+        ]
+        stats = (await hodei.stats()).providers["scripted"]
+        assert (stats.failures, stats.breaker) == (0, "closed")
+        assert stats.startup == timedelta(seconds=4)
 
 
 async def test_history_comes_once_and_late_readers_do_not_hang(workshop: Workshop) -> None:

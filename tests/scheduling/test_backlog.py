@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from hodei_core.jobs import Job
 from hodei_core.scheduling import backlog as backlog_module
-from hodei_core.scheduling.backlog import WINDOW, Backlog, NeedsClass
+from hodei_core.scheduling.backlog import WINDOW, Backlog, NeedsClass, key_of
 from hodei_core.scheduling.decisions import Wait
 from hodei_core.scheduling.needs import Needs
 from hodei_core.states import WaitingFor
@@ -59,6 +59,7 @@ class BacklogMachine(RuleBasedStateMachine):
         self.stored: dict[int, Job] = {}
         self.taken: dict[int, Job] = {}
         self.parked: dict[Needs, set[Offer]] = {}
+        self.wanting: set[Needs] = set()
         self.seq = 0
 
     def teardown(self) -> None:
@@ -122,13 +123,23 @@ class BacklogMachine(RuleBasedStateMachine):
         self.backlog.discard(gone)
         self.forget_parks_of_empty_classes()
 
-    @rule(offers=st.sets(st.sampled_from([HERE, THERE])))
-    def park(self, offers: set[Offer]) -> None:
+    @rule(offers=st.sets(st.sampled_from([HERE, THERE])), wanting=st.booleans())
+    def park(self, offers: set[Offer], wanting: bool) -> None:
         self.refill()
         of = self.backlog.head()
         if of is not None:
-            self.backlog.park(of, WAIT, offers)
+            self.backlog.park(of, WAIT, offers, wanting=wanting)
             self.parked[of.needs] = offers
+            self.wanting.discard(of.needs)
+            if wanting:
+                self.wanting.add(of.needs)
+
+    @rule(kind=st.sampled_from(KINDS))
+    def unpark(self, kind: str | None) -> None:
+        of = self.backlog.get(kind_of(kind))
+        if of is not None and of.parked is not None:
+            self.backlog.unpark(of)
+            del self.parked[of.needs]
 
     @rule(freed=st.sampled_from([HERE, THERE]))
     def wake(self, freed: Offer) -> None:
@@ -152,14 +163,36 @@ class BacklogMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_is_known_of_each_class_is_true(self) -> None:
-        assert bool(self.backlog) == bool(self.stored)
+        assert bool(self.backlog) == bool(self.stored) or self.backlog.starving()
         for kind in KINDS:
             needs = kind_of(kind)
             why = self.backlog.parked(needs)
             if any(Needs.of(each.spec) == needs for each in self.stored.values()):
                 assert (why is WAIT) == (needs in self.parked)
             else:
-                assert why is None
+                assert why is None or needs in self.backlog.starving()
+
+    @invariant()
+    def the_classes_that_want_a_worker_are_those_parked_so_in_the_order_of_their_heads(
+        self,
+    ) -> None:
+        starving = set(self.backlog.starving())
+        wanting = [of.needs for of in self.backlog.wanting()]
+        expected = [
+            Needs.of(each.spec)
+            for each in sorted(self.stored.values(), key=place)
+            if Needs.of(each.spec) in (self.parked.keys() & self.wanting) - starving
+        ]
+        assert wanting == list(dict.fromkeys(expected))
+
+    @invariant()
+    def each_class_that_has_jobs_is_found(self) -> None:
+        live = {Needs.of(each.spec) for each in self.stored.values()}
+        known = {of.needs for of in self.backlog.classes()}
+        assert live <= known <= live | set(self.backlog.starving())
+        for kind in KINDS:
+            of = self.backlog.get(kind_of(kind))
+            assert (of is not None) == (kind_of(kind) in known)
 
     @invariant()
     def the_view_is_bounded(self) -> None:
@@ -210,6 +243,95 @@ def test_a_class_that_waits_for_no_offer_is_considered_again_when_the_fleet_chan
     assert backlog.head() is None
     backlog.wake_all()
     assert taken(backlog) == [1]
+
+
+def wanting(backlog: Backlog) -> list[int]:
+    """Return the numbers of the first jobs of the classes that want a worker."""
+    return [of.window[0].seq for of in backlog.wanting()]
+
+
+def test_classes_that_want_a_worker_come_in_the_order_of_their_first_jobs() -> None:
+    backlog = filled(job(1, kind="a"), job(2, kind="b"), job(3, kind="c"), job(4, kind="d"))
+    for wants in (True, True, False, True):
+        backlog.park(head(backlog), WAIT, (HERE,), wanting=wants)
+    assert wanting(backlog) == [1, 2, 4]
+    backlog.add(job(5, kind="d", priority=1))
+    backlog.discard(job(1, kind="a"))
+    assert wanting(backlog) == [5, 2]
+
+
+def test_a_class_that_is_considered_again_wants_no_worker_until_it_is_parked_so_again() -> None:
+    backlog = filled(job(1, kind="a"), job(2, kind="b"), job(3, kind="c"))
+    for offers in ((HERE,), (THERE,), ()):
+        backlog.park(head(backlog), WAIT, offers, wanting=True)
+    backlog.wake(HERE)
+    assert wanting(backlog) == [2, 3]
+    backlog.unpark(backlog.wanting()[0])
+    assert wanting(backlog) == [3]
+    backlog.wake_all()
+    assert wanting(backlog) == []
+    backlog.park(head(backlog), WAIT, (HERE,))
+    backlog.park(head(backlog), WAIT, (HERE,), wanting=True)
+    assert wanting(backlog) == [2]
+
+
+def test_a_class_that_is_unparked_is_considered_and_no_longer_waits_for_offers() -> None:
+    backlog = filled(job(1, kind="a"), job(2, kind="b"))
+    of = head(backlog)
+    backlog.park(of, WAIT, (HERE, THERE), wanting=True)
+    backlog.unpark(of)
+    assert (of.parked, of.parked_at, of.wanting) == (None, (), False)
+    assert backlog._parked_at == {}
+    assert head(backlog) is of
+    assert taken(backlog) == [1, 2]
+
+
+def test_a_class_that_wants_a_worker_and_ran_out_of_view_wants_it_again_when_refilled() -> None:
+    first = [job(seq) for seq in range(1, WINDOW + 2)]
+    backlog = filled(*first)
+    backlog.park(head(backlog), WAIT, (HERE,), wanting=True)
+    for each in first[:WINDOW]:
+        backlog.discard(each)
+    assert wanting(backlog) == []
+    backlog.refill(kind_of(None), first[WINDOW:])
+    assert wanting(backlog) == [WINDOW + 1]
+
+
+def test_the_place_of_a_job_is_by_priority_and_then_by_number() -> None:
+    jobs = [job(1), job(2, priority=-1), job(3, priority=5), job(4), job(5, priority=5)]
+    assert [each.seq for each in sorted(jobs, key=key_of)] == [3, 5, 1, 4, 2]
+    assert filled(job(7, priority=2), job(8, priority=3)).classes()[0].key == (-3, 8)
+
+
+def test_it_is_told_when_the_first_job_of_a_class_has_gone_and_only_then() -> None:
+    told: list[int] = []
+    backlog = Backlog(told.append)
+    for seq in range(1, 6):
+        backlog.add(job(seq))
+    number = head(backlog).number
+    backlog.add(job(6, priority=1))
+    backlog.discard(job(3))
+    backlog.park(head(backlog), WAIT, (HERE,))
+    backlog.wake_all()
+    assert told == []
+    backlog.take(head(backlog))
+    assert told == [number]
+    backlog.discard(job(1))
+    assert told == [number] * 2
+    backlog.refill(kind_of(None), [job(2), job(4), job(7)])
+    assert told == [number] * 2
+    backlog.refill(kind_of(None), [job(4)])
+    assert told == [number] * 3
+    backlog.take(head(backlog))
+    assert told == [number] * 4
+    assert not backlog
+
+
+def test_a_class_that_comes_again_has_another_number() -> None:
+    backlog = filled(job(1))
+    number = head(backlog).number
+    assert taken(backlog) == [1]
+    assert backlog.add(job(2)).number != number
 
 
 def test_why_a_class_is_parked_is_known_while_it_is() -> None:
@@ -317,11 +439,12 @@ def test_nothing_is_left_of_classes_that_are_gone() -> None:
         backlog.add(job(seq, kind=f"kind-{seq}"))
         of = head(backlog)
         if seq % 2:
-            backlog.park(of, WAIT, (HERE,))
+            backlog.park(of, WAIT, (HERE,), wanting=True)
             backlog.discard(job(seq, kind=f"kind-{seq}"))
         else:
             backlog.take(of)
     assert not backlog
     assert backlog._parked_at == {}
+    assert backlog._wanting == {}
     assert backlog._numbered == {}
     assert len(backlog._heads) < 200

@@ -10,9 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from hodei_core.ids import WorkerId
 from hodei_core.resources import Resources
-from hodei_core.scheduling import index as index_module
-from hodei_core.scheduling.filters import mismatch
+from hodei_core.scheduling.backlog import Key
 from hodei_core.scheduling.candidates import Candidate, Ring
+from hodei_core.scheduling.filters import mismatch
 from hodei_core.scheduling.index import WorkerIndex
 from hodei_core.scheduling.needs import Needs
 from hodei_core.scheduling.scheduler import SAMPLE
@@ -37,6 +37,8 @@ NEEDS = [
     needs(cpus=1, provider="local"),
     needs(cpus=64),
 ]
+KEYS = [(-1, 9), (0, 3), (0, 7)]
+FIRST = WorkerId("worker-0")
 
 
 def filled(*groups: tuple[int, Offer]) -> WorkerIndex:
@@ -60,6 +62,8 @@ class IndexMachine(RuleBasedStateMachine):
         self.offers: dict[WorkerId, Offer] = {}
         self.taking: set[WorkerId] = set()
         self.reserved: list[tuple[WorkerId, Resources]] = []
+        self.kept: dict[WorkerId, Key] = {}
+        self.ran: dict[str, list[WorkerId]] = {}
         self.number = 0
 
     def fits(self, worker_id: WorkerId, resources: Resources) -> bool:
@@ -90,6 +94,7 @@ class IndexMachine(RuleBasedStateMachine):
         self.index.remove(worker_id)
         self.index.remove(worker_id)
         del self.offers[worker_id]
+        self.kept.pop(worker_id, None)
         self.taking.discard(worker_id)
         self.reserved = [entry for entry in self.reserved if entry[0] != worker_id]
 
@@ -98,15 +103,33 @@ class IndexMachine(RuleBasedStateMachine):
     def stop(self, data: st.DataObject) -> None:
         worker_id = data.draw(st.sampled_from(sorted(self.offers)))
         self.index.stop(worker_id)
+        self.kept.pop(worker_id, None)
         self.taking.discard(worker_id)
 
     @precondition(lambda self: self.offers)
-    @rule(data=st.data(), wants=st.sampled_from(NEEDS))
-    def reserve(self, data: st.DataObject, wants: Needs) -> None:
+    @rule(data=st.data(), key=st.sampled_from(KEYS))
+    def keep(self, data: st.DataObject, key: Key) -> None:
+        worker_id = data.draw(st.sampled_from(sorted(self.offers)))
+        self.index.keep(worker_id, key)
+        self.kept[worker_id] = key
+
+    @precondition(lambda self: self.offers)
+    @rule(data=st.data())
+    def let_go(self, data: st.DataObject) -> None:
+        worker_id = data.draw(st.sampled_from(sorted(self.offers)))
+        self.index.let_go(worker_id)
+        self.kept.pop(worker_id, None)
+
+    @precondition(lambda self: self.offers)
+    @rule(data=st.data(), wants=st.sampled_from(NEEDS), name=st.sampled_from([None, "a", "b"]))
+    def reserve(self, data: st.DataObject, wants: Needs, name: str | None) -> None:
         worker_id = data.draw(st.sampled_from(sorted(self.offers)))
         if self.fits(worker_id, wants.resources):
-            self.index.reserve(worker_id, wants.resources)
+            self.index.reserve(worker_id, wants.resources, name)
             self.reserved.append((worker_id, wants.resources))
+            if name is not None:
+                others = [other for other in self.ran.get(name, []) if other != worker_id]
+                self.ran[name] = [*others, worker_id][-8:]
         else:
             with pytest.raises(ValueError, match="has no room"):
                 self.index.reserve(worker_id, wants.resources)
@@ -120,17 +143,32 @@ class IndexMachine(RuleBasedStateMachine):
     @invariant()
     def the_same_workers_fit(self) -> None:
         for wants in NEEDS:
-            expected = {
+            able = {
                 worker_id
                 for worker_id, has in self.offers.items()
                 if mismatch(wants, has) is None and self.fits(worker_id, wants.resources)
             }
+            expected = able - self.kept.keys()
             chosen = found(self.index, wants, most=1_000)
             assert len(chosen) == len(set(chosen))
             assert set(chosen) == expected
             sample = found(self.index, wants, most=2)
             assert len(sample) == min(2, len(expected))
             assert set(sample) <= expected
+            for key in KEYS:
+                in_time = {one for one, until in self.kept.items() if key <= until}
+                keepers = [worker.id for worker in self.index.keepers(wants, key)]
+                assert len(keepers) == len(set(keepers))
+                assert set(keepers) == able & in_time
+            for name in ("a", "b"):
+                ran = [one for one in reversed(self.ran.get(name, [])) if one in expected]
+                assert [worker.id for worker in self.index.namesakes(name, wants)] == ran
+
+    @invariant()
+    def the_same_workers_are_kept(self) -> None:
+        assert self.index.keeps == bool(self.kept)
+        for worker_id in self.offers:
+            assert self.index.kept(worker_id) == self.kept.get(worker_id)
 
     @invariant()
     def the_same_offers_match(self) -> None:
@@ -229,6 +267,137 @@ def test_a_stopped_worker_keeps_what_it_runs_and_is_not_handed_out_again() -> No
     assert not index[worker_id].fits(Resources())
 
 
+def keepers(index: WorkerIndex, wants: Needs, key: Key) -> list[str]:
+    return [worker.id for worker in index.keepers(wants, key)]
+
+
+def namesakes(index: WorkerIndex, name: str, wants: Needs | None = None) -> list[str]:
+    return [worker.id for worker in index.namesakes(name, wants or needs())]
+
+
+def test_a_kept_worker_is_for_jobs_up_to_a_place_and_for_no_others() -> None:
+    index = filled((2, offer(slots=2)))
+    index.keep(FIRST, (0, 5))
+    assert found(index, needs()) == ["worker-1"]
+    assert keepers(index, needs(), (0, 5)) == ["worker-0"]
+    assert keepers(index, needs(), (0, 4)) == ["worker-0"]
+    assert keepers(index, needs(), (-1, 99)) == ["worker-0"]
+    assert keepers(index, needs(), (0, 6)) == []
+    assert keepers(index, needs(), (1, 1)) == []
+
+
+def test_a_kept_worker_is_shown_to_no_job_that_does_not_fit() -> None:
+    index = filled((1, offer(cpus=4, slots=2)))
+    index.keep(FIRST, (0, 5))
+    index.reserve(FIRST, Resources(cpus=1))
+    assert keepers(index, needs(cpus=4), (0, 1)) == []
+    assert keepers(index, needs(cpus=3), (0, 1)) == ["worker-0"]
+    assert keepers(index, needs(provider="other"), (0, 1)) == []
+    index.reserve(FIRST, Resources(cpus=1))
+    assert keepers(index, needs(), (0, 1)) == []
+
+
+def test_a_kept_worker_that_is_let_go_is_handed_out_with_what_it_has_left_by_then() -> None:
+    index = filled((1, offer(cpus=4, slots=8)))
+    index.reserve(FIRST, Resources(cpus=2))
+    index.keep(FIRST, (0, 5))
+    index.reserve(FIRST, Resources(cpus=1))
+    index.release(FIRST, Resources(cpus=2))
+    index.let_go(FIRST)
+    assert found(index, needs(cpus=3)) == ["worker-0"]
+    assert found(index, needs(cpus=4)) == []
+    assert keepers(index, needs(), (0, 1)) == []
+    index.let_go(FIRST)
+    assert found(index, needs(cpus=3)) == ["worker-0"]
+
+
+def test_a_worker_that_is_kept_for_another_is_kept_for_that_only() -> None:
+    index = filled((1, offer()))
+    index.keep(FIRST, (0, 9))
+    index.keep(FIRST, (0, 5))
+    assert index.kept(FIRST) == (0, 5)
+    assert keepers(index, needs(), (0, 9)) == []
+    index.let_go(FIRST)
+    assert not index.keeps
+
+
+@pytest.mark.parametrize("go", [WorkerIndex.stop, WorkerIndex.remove])
+def test_a_worker_that_goes_is_kept_no_longer(go: Callable[[WorkerIndex, WorkerId], None]) -> None:
+    index = filled((1, offer()))
+    index.keep(FIRST, (0, 5))
+    go(index, FIRST)
+    assert index.kept(FIRST) is None
+    assert not index.keeps
+    assert keepers(index, needs(), (0, 1)) == []
+    index.let_go(FIRST)
+    assert found(index, needs()) == []
+
+
+def test_workers_that_ran_a_name_are_found_the_last_one_first() -> None:
+    index = filled((3, offer(slots=9)))
+    for number in (0, 1, 2, 0):
+        index.reserve(WorkerId(f"worker-{number}"), Resources(cpus=0), "build")
+    assert namesakes(index, "build") == ["worker-0", "worker-2", "worker-1"]
+    assert namesakes(index, "test") == []
+
+
+def test_of_workers_that_ran_a_name_only_those_that_have_room_are_found() -> None:
+    index = filled((1, offer()), (1, offer(slots=2)), (3, offer(slots=9)), (1, offer("far")))
+    for worker in index.workers():
+        index.reserve(worker.id, Resources(cpus=1), "build")
+    index.keep(WorkerId("worker-2"), (0, 5))
+    index.stop(WorkerId("worker-3"))
+    index.remove(WorkerId("worker-4"))
+    assert namesakes(index, "build") == ["worker-1"]
+    assert namesakes(index, "build", needs(cpus=4)) == []
+    assert namesakes(index, "build", needs(provider="other")) == []
+
+
+def test_jobs_without_a_name_are_not_remembered() -> None:
+    index = filled((1, offer()))
+    index.reserve(FIRST, Resources())
+    assert index[FIRST].names == ()
+    assert index._namesakes == {}
+
+
+def test_a_worker_remembers_the_last_sixteen_names_each_once() -> None:
+    index = filled((1, offer(slots=99)))
+    for number in [*range(30), 20, 20]:
+        index.reserve(FIRST, Resources(cpus=0), f"name-{number}")
+    expected = [*range(14, 20), *range(21, 30), 20]
+    assert index[FIRST].names == tuple(f"name-{number}" for number in expected)
+
+
+def test_of_each_name_the_last_eight_workers_are_remembered() -> None:
+    index = filled((20, offer(slots=9)))
+    for number in [*range(20), 15]:
+        index.reserve(WorkerId(f"worker-{number}"), Resources(), "build")
+    expected = [15, 19, 18, 17, 16, 14, 13, 12]
+    assert namesakes(index, "build") == [f"worker-{number}" for number in expected]
+
+
+def test_names_that_come_once_are_not_remembered_for_ever() -> None:
+    index = filled((1, offer(slots=9)))
+    for number in range(5_000):
+        index.reserve(FIRST, Resources(), f"name-{number}")
+        index.reserve(FIRST, Resources(), "often")
+        index.release(FIRST, Resources())
+        index.release(FIRST, Resources())
+    assert len(index._namesakes) <= 1_024
+    assert namesakes(index, "often") == namesakes(index, "name-4999") == ["worker-0"]
+
+
+def test_each_use_is_later_than_all_before_on_whichever_worker() -> None:
+    index = filled((2, offer(slots=9)))
+    uses = []
+    for number in (0, 1, 1, 0):
+        worker_id = WorkerId(f"worker-{number}")
+        index.reserve(worker_id, Resources(cpus=0))
+        uses.append(index[worker_id].last_used)
+    assert uses == sorted(set(uses))
+    assert uses[0] > 0
+
+
 def test_a_release_by_a_worker_that_is_gone_is_no_error() -> None:
     index = filled((1, offer()))
     index.reserve(WorkerId("worker-0"), Resources())
@@ -275,4 +444,8 @@ def test_nothing_is_left_of_workers_that_are_gone() -> None:
         index.reserve(worker_id, Resources())
         index.matching(needs())
         index.remove(worker_id)
+        index.add(worker_id, offer())
+        index.keep(worker_id, (0, number))
+        index.remove(worker_id)
     assert (len(index), index._offers, index._groups, index._matching) == (0, {}, {}, {})
+    assert not index.keeps

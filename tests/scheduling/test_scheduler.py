@@ -8,6 +8,7 @@ import pytest
 from hodei_core.ids import WorkerId
 from hodei_core.jobs import Job
 from hodei_core.resources import Resources
+from hodei_core.scheduling.candidates import Candidate
 from hodei_core.scheduling.decisions import (
     Assign,
     Provision,
@@ -15,7 +16,6 @@ from hodei_core.scheduling.decisions import (
     SchedulingDecision,
     Wait,
 )
-from hodei_core.scheduling.candidates import Candidate
 from hodei_core.scheduling.filters import mismatch
 from hodei_core.scheduling.index import WorkerIndex
 from hodei_core.scheduling.needs import Needs

@@ -23,6 +23,7 @@ from hodei_core import (
     Resources,
     SubscriberLagged,
 )
+from hodei_core.testing import CapturedEvents, capture_events, run_simulated, simulated
 
 
 async def accepted(hodei: Hodei) -> None:
@@ -54,3 +55,41 @@ async def refused(hodei: Hodei) -> None:
     await hodei.submit(3)  # type: ignore[call-overload]
     await hodei.submit(command="true")  # type: ignore[call-overload]
     await hodei.run("true", check="yes")  # type: ignore[call-overload]
+
+
+async def captured(hodei: Hodei) -> None:
+    async with capture_events(hodei) as everything:
+        assert_type(everything[0], Event)
+        assert_type(everything.of(JobFinished), list[JobFinished])
+    async with capture_events(hodei, JobFinished) as some:
+        assert_type(some, CapturedEvents[JobFinished])
+        assert_type(await some.wait_for(JobFinished), JobFinished)
+        assert_type(await some.wait_for(JobFinished, count=2), list[JobFinished])
+        assert_type(
+            await some.wait_for(lambda event: event.version == 3, count=1),
+            list[JobFinished],
+        )
+        await some.wait_for("x")  # type: ignore[call-overload]
+    capture_events(hodei, str)  # type: ignore[type-var]
+
+
+@simulated(seed=7)
+async def simulated_with_a_seed(number: int) -> str:
+    return str(number)
+
+
+@simulated
+async def simulated_alone(number: int) -> str:
+    return str(number)
+
+
+async def in_virtual_time(number: int) -> str:
+    return str(number)
+
+
+def simulations() -> None:
+    assert_type(simulated_with_a_seed(3), str)
+    assert_type(simulated_alone(3), str)
+    assert_type(run_simulated(in_virtual_time, 3), str)
+    simulated_alone("x")  # type: ignore[arg-type]
+    simulated(seed="x")  # type: ignore[call-overload]

@@ -87,7 +87,12 @@ class MarkDue(Value):
 
 @attrs.frozen(weakref_slot=False, eq=False, repr=False)
 class AppendLogs(Value):
-    """Append segments to a job's log; the numbers follow on what is stored."""
+    """Append segments to a job's log; the numbers follow on what is stored.
+
+    A segment whose number is stored already is left out: who could not learn whether a call
+    succeeded makes it again. A shared store refuses segments of an attempt that is not the
+    job's open one.
+    """
 
     job_id: JobId
     segments: tuple[LogSegment, ...]

@@ -19,8 +19,11 @@ class HostRegistry(ABC):
         """Return every registered host, in the order in which they joined."""
 
     @abstractmethod
-    async def others_wrote(self) -> bool:
-        """Return whether anybody else has written since the last call."""
+    async def others_wrote(self) -> None:
+        """Return when anybody else has written since the last call returned.
+
+        At most 0.3 s later, and without burning CPU while nobody writes.
+        """
 
     @abstractmethod
     async def abandoned_workers(self) -> list[Worker]:

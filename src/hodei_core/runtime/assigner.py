@@ -132,14 +132,17 @@ class Assigner:
 
     async def load(self) -> None:
         """Bring into view what the store holds."""
-        for needs in await self._queue.needs():
-            self._backlog.refill(needs, await self._queue.peek(needs, WINDOW))
+        for needs in await insist(self._queue.needs, "show its queue"):
+            await self._refill(needs)
 
     async def refill(self) -> None:
         """Bring more into view of the classes that have run out."""
         for needs in self._backlog.starving():
-            jobs = await insist(partial(self._queue.peek, needs, WINDOW), "show its queue")
-            self._backlog.refill(needs, jobs)
+            await self._refill(needs)
+
+    async def _refill(self, needs: Needs) -> None:
+        jobs = await insist(partial(self._queue.peek, needs, WINDOW), "show its queue")
+        self._backlog.refill(needs, jobs)
 
     def plan(self, plan: Plan) -> None:
         """Decide about the first jobs, as far as there is room or a reason to end them."""
@@ -287,7 +290,8 @@ class Assigner:
             if stored.state is JobState.PENDING and stored.version == job.version:
                 of = self._backlog.add(stored)
                 if of.parked is None and of.window:
-                    self._park(of, _REFUSED)
+                    # Until the next look at all: a slot that is freed would change nothing.
+                    self._backlog.park(of, _REFUSED, ())
 
     def _plan_rejection(self, plan: Plan, job: Job, decision: Reject) -> None:
         message = "; ".join(decision.reasons) or None

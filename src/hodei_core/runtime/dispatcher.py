@@ -11,6 +11,7 @@ from datetime import timedelta
 from functools import partial
 
 import anyio
+import attrs
 
 from hodei_core.clock import Clock
 from hodei_core.endings import Ending
@@ -110,6 +111,7 @@ class Dispatcher:
             deadlines=deadlines,
             stuck_after=stuck_after,
             wake=self.wake,
+            unsure=self.others_wrote,
         )
 
     # What others tell it; nothing of this waits
@@ -148,7 +150,7 @@ class Dispatcher:
         self.wake()
 
     def others_wrote(self) -> None:
-        """Take note that another host changed the store."""
+        """Take note that the store may have changed otherwise than by what was planned here."""
         self._others_wrote = True
         self.wake()
 
@@ -260,7 +262,21 @@ class Dispatcher:
         return self._draining or self._paused
 
     async def _apply(self, changes: list[Change]) -> list[Outcome]:
-        return await insist(lambda: self._store.apply(changes), "apply changes")
+        calls = 0
+
+        async def apply() -> list[Outcome]:
+            nonlocal calls
+            calls += 1
+            return await self._store.apply(changes)
+
+        outcomes = await insist(apply, "apply changes")
+        if calls == 1:
+            return outcomes
+        # A call that seemed to fail may have been stored: its changes are ours, not another's.
+        return [
+            attrs.evolve(outcome, applied=True) if _is_stored(change, outcome) else outcome
+            for change, outcome in zip(changes, outcomes, strict=True)
+        ]
 
     def _arm_safety(self) -> None:
         if not self._ticking and not self._idle and self._assigner.has_jobs():
@@ -269,6 +285,7 @@ class Dispatcher:
 
     def _tick(self) -> None:
         self._ticking = False
+        self._arm_safety()  # before the deadlines go to sleep until another one
         self._assigner.fleet_changed()
         self.wake()
 
@@ -315,14 +332,13 @@ class Dispatcher:
     async def _look_around(self) -> None:
         """Take up what other hosts wrote: new jobs, requests, ends."""
         self._others_wrote = False
-        await insist(self.load, "show its queue")
+        await self.load()
+        self._assigner.fleet_changed()
         hosts = self._store.hosts
-        assert hosts is not None  # noqa: S101 - only others of a shared store write
-        requests = await insist(
-            lambda: hosts.cancel_requests(self._fleet.host_id), "list cancel requests"
-        )
-        for job_id, request in requests:
-            self.cancel(job_id, request.reason)
+        if hosts is not None:
+            list_requests = partial(hosts.cancel_requests, self._fleet.host_id)
+            for job_id, request in await insist(list_requests, "list cancel requests"):
+                self.cancel(job_id, request.reason)
         for job_id in self._waiters.ids():
             if job_id not in self._recorder.runs:
                 job = await insist(partial(self._store.jobs.get, job_id), "show a job")
@@ -380,6 +396,13 @@ class Dispatcher:
 
     # What its runs and slots ask of it
 
+    async def prepare(self, run: Run) -> None:
+        """Have the numbers of the run's log follow on those of the attempts before it."""
+        job = run.job
+        if job.attempt.number > 1 and self._logs.get(job.id) is None:
+            bounds = await insist(lambda: self._store.logs.bounds(job.id), "show a log")
+            self._logs.open(job.id, last=bounds.last)
+
     @property
     def clock(self) -> Clock:
         """The clock of the host."""
@@ -394,3 +417,7 @@ class Dispatcher:
     async def settle_log(self, log: LogBuffer) -> None:
         """Return when one commit holds what the store does not have of the log."""
         await self._logs.settle(log)
+
+
+def _is_stored(change: Change, outcome: Outcome) -> bool:
+    return isinstance(change, Advance) and not outcome.applied and outcome.jobs == (change.job,)

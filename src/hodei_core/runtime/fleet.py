@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -22,13 +23,14 @@ from hodei_core.ports import (
     RemoveWorker,
     Store,
     WorkerProvider,
+    WorkerSession,
 )
 from hodei_core.resources import Resources
 from hodei_core.runtime.deadlines import Deadline, Deadlines
 from hodei_core.runtime.event_bus import EventBus
 from hodei_core.runtime.fleet_view import SchedulerView
 from hodei_core.runtime.interrupts import Start
-from hodei_core.runtime.member import Member, MemberHost
+from hodei_core.runtime.member import Member, MemberHost, cancelled_by_loop
 from hodei_core.runtime.patience import insist
 from hodei_core.runtime.provided import Provided
 from hodei_core.runtime.retirement import Retirement
@@ -87,16 +89,21 @@ class Fleet:
         self.view: SchedulerView = SchedulerView(self.index, self._provided)
         self._opened: list[WorkerProvider] = []
         self._members: dict[WorkerId, Member] = {}
+        self._lines: dict[int, Member] = {}  # by the identity of their sessions
         self._store = store
         self._bus = bus
         self._ids = ids
         self._fleet_host = host
         self._start: Start | None = None
         self._opening = True
-        self._first_error: BaseException | None = None
+        self._first_error: Exception | None = None
         self._uses = 0
         self._obstacles: dict[str, Deadline] = {}
         self._moved = anyio.Event()
+        self._closed = anyio.Event()
+        self._unclosed: dict[str, None] = {}
+        """Providers whose close failed."""
+
         self._retirement = Retirement(
             index=self.index, clock=clock, deadlines=deadlines, drain=self._drain
         )
@@ -234,20 +241,42 @@ class Fleet:
             member.end()
         with anyio.move_on_after(_CANCEL_SECONDS):
             await self._until(lambda: all(member.made for member in making))
-        for provider in reversed(self._opened):
-            try:
-                await provider.close()
-            except Exception:
-                logger.exception("a provider could not be closed: %r", provider)
+        await self._close_providers()
+        if not all(member.made for member in making):
+            # What cannot be cancelled is waited for in any case; it must not leave a worker.
+            await self._until(lambda: all(member.made for member in making))
+            await self._close_providers()
         self._opened.clear()
+        self._closed.set()
         for member in self.members():
             member.end()
         with anyio.move_on_after(_ROW_SECONDS):
             await self._until(lambda: not self._members)
 
+    async def until_closed(self, provider: str) -> bool:
+        """Return when the providers were closed: whether nothing is left of this one's workers."""
+        await self._closed.wait()
+        return provider not in self._unclosed
+
+    async def _close_providers(self) -> None:
+        for provider in reversed(self._opened):
+            self._unclosed[provider.offer.provider] = None
+            try:
+                await provider.close()
+                del self._unclosed[provider.offer.provider]
+            except anyio.get_cancelled_exc_class():
+                if anyio.current_effective_deadline() == -math.inf or cancelled_by_loop():
+                    raise
+                logger.exception("a provider could not be closed: %r", provider)
+            except (KeyboardInterrupt, SystemExit) as error:
+                self._fleet_host.escape(error)
+            except BaseException:  # whatever a provider's code raises is contained
+                logger.exception("a provider could not be closed: %r", provider)
+
     async def _until(self, met: Callable[[], bool]) -> None:
         while not met():
-            self._moved = anyio.Event()
+            if self._moved.is_set():  # else somebody waits for it already
+                self._moved = anyio.Event()
             await self._moved.wait()
 
     def _keep_warm(self) -> None:
@@ -281,6 +310,10 @@ class Fleet:
         """Forget a stored worker."""
         await self._write(RemoveWorker(worker_id))
 
+    def claim(self, session: WorkerSession, member: Member) -> bool:
+        """Take note of the line to a worker; return whether it is no other worker's."""
+        return self._lines.setdefault(id(session), member) is member
+
     def answered(self) -> None:
         """Take note that a provider answered."""
         self._moved.set()
@@ -309,7 +342,7 @@ class Fleet:
         provided = self._provided[member.offer.provider]
         provided.last_error = str(error) or repr(error)
         if self._opening:
-            self._first_error = self._first_error or error
+            self._first_error = self._first_error or _told(error)
         if isinstance(error, ProvisionError) and error.permanent:
             provided.never = provided.last_error
         logger.warning(
@@ -320,6 +353,11 @@ class Fleet:
             extra={"provider": provided.name, "worker_id": member.id, "action": "provision"},
         )
         self._trip(provided)
+
+    def stop_giving(self, member: Member) -> None:
+        """Take note that the worker is given no more, from this moment on."""
+        if member.id in self.index:
+            self.index.stop(member.id)
 
     def left(self, member: Member) -> None:
         """Take note that a worker that was ready takes no more work, lost or as planned."""
@@ -340,6 +378,8 @@ class Fleet:
     def gone(self, member: Member) -> None:
         """Take note that nothing of the worker is left."""
         del self._members[member.id]
+        if member.session is not None:
+            del self._lines[id(member.session)]
         del self._provided[member.offer.provider].members[member.id]
         self._changed()
 
@@ -361,7 +401,10 @@ class Fleet:
         self._changed()
 
     async def _write(self, *changes: Change) -> None:
-        await insist(lambda: self._store.apply(changes), "note a worker")
+        async def write() -> None:
+            await insist(lambda: self._store.apply(changes), "note a worker")
+
+        await self.host.persist(write)
 
     def _changed(self) -> None:
         """Have the dispatcher look again, now and when an obstacle is over."""
@@ -381,3 +424,12 @@ class Fleet:
         obstacle = provided.obstacle()
         if obstacle is not None and obstacle[1] is not None:
             self._obstacles[name] = self.deadlines.at(obstacle[1], self._changed)
+
+
+def _told(error: BaseException) -> Exception:
+    """Return an error that may be raised to the user; else one that stands for it."""
+    if isinstance(error, Exception):
+        return error
+    told = ProvisionError(str(error) or repr(error))
+    told.__cause__ = error
+    return told

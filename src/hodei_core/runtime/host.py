@@ -297,6 +297,10 @@ class Host:
         """Take note that a worker came or went, or a provider can be asked again."""
         self.dispatcher.fleet_changed()
 
+    async def prepare(self, run: Run) -> None:
+        """Have the numbers of the run's log follow on those of the attempts before it."""
+        await self.dispatcher.prepare(run)
+
     async def settle_log(self, log: LogBuffer) -> None:
         """Return when one commit holds what the store does not have of the log."""
         await self.logs.settle(log)

@@ -29,6 +29,7 @@ class LogWriter:
         self._armed = False
         self._wake = anyio.Event()
         self._wrote = anyio.Event()
+        self._over = False
 
     def get(self, job_id: JobId) -> LogBuffer | None:
         """Return the buffer of a job, if it has one."""
@@ -67,6 +68,14 @@ class LogWriter:
 
     async def run(self) -> None:
         """Write what is there, for ever."""
+        self._over = False
+        try:
+            await self._run()
+        finally:
+            self._over = True  # nobody waits for a writer that is gone
+            self._wrote.set()
+
+    async def _run(self) -> None:
         while True:
             await self._wake.wait()
             self._wake = anyio.Event()
@@ -78,7 +87,7 @@ class LogWriter:
 
     async def settle(self, buffer: LogBuffer) -> None:
         """Return when no commit of this buffer is under way and one more holds the rest."""
-        while buffer.writing or buffer.unwritten_bytes > COMMIT_BYTES:
+        while not self._over and (buffer.writing or buffer.unwritten_bytes > COMMIT_BYTES):
             self._dirty[buffer.job_id] = buffer
             self._wake.set()
             await self._wrote.wait()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 import anyio
+import attrs
 
 from hodei_core.clock import Clock
 from hodei_core.errors import ProvisionError
@@ -22,7 +25,7 @@ from hodei_core.events import (
 )
 from hodei_core.ids import HostId, WorkerId
 from hodei_core.policies import WorkerPolicy
-from hodei_core.ports import WorkerProvider, WorkerSession
+from hodei_core.ports import WorkerLostError, WorkerProvider, WorkerSession
 from hodei_core.retry import Backoff
 from hodei_core.runtime.deadlines import Deadline, Deadlines
 from hodei_core.runtime.interrupts import starter
@@ -33,6 +36,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 _LOSS_SECONDS = 5.0  # that the attempts of a lost worker have to notice it
 _BEATS = 3  # heartbeats within a lease
+_LAST_CHANCE = 1 / 6  # of a lease, after it: our own loop may have stood still meanwhile
 _PAUSE = Backoff(first=timedelta(milliseconds=200), max=timedelta(seconds=30), jitter=0)
 
 
@@ -72,6 +76,12 @@ class MemberFleet(Protocol):
     async def drop_row(self, worker_id: WorkerId) -> None:
         """Forget a stored worker."""
 
+    def claim(self, session: WorkerSession, member: Member) -> bool:
+        """Take note of the line to a worker; return whether it is no other worker's."""
+
+    async def until_closed(self, provider: str) -> bool:
+        """Return when the providers were closed: whether nothing is left of this one's workers."""
+
     def answered(self) -> None:
         """Take note that a provider answered."""
 
@@ -80,6 +90,9 @@ class MemberFleet(Protocol):
 
     def failed(self, member: Member, error: BaseException) -> None:
         """Take note that the worker could not be made."""
+
+    def stop_giving(self, member: Member) -> None:
+        """Take note that the worker is given no more, from this moment on."""
 
     def left(self, member: Member) -> None:
         """Take note that a worker that was ready takes no more work, lost or as planned."""
@@ -123,6 +136,9 @@ class Member:
         self.given: int = 0
         """The attempts that it was given."""
 
+        self.session: WorkerSession | None = None
+        """The line to it; None before its provider gave it."""
+
         self.loss: str | None = None
         """How it was lost; None if it was not."""
 
@@ -133,9 +149,13 @@ class Member:
         self._idle: list[Slot] = []
         self._asking: anyio.CancelScope | None = None
         self._line: anyio.CancelScope | None = None
+        self._turned = anyio.Event()  # draining or over
         self._over = anyio.Event()
         self._silence: Deadline
+        self._doubt: BaseException | None = None
         self._ending = False
+        self._certain = True
+        """Whether nothing is left of it outside; if not, its row stays for others to see."""
 
     @property
     def arriving(self) -> bool:
@@ -145,7 +165,7 @@ class Member:
     @property
     def serving(self) -> bool:
         """Whether it takes work."""
-        return self.state is WorkerState.READY
+        return self.state is WorkerState.READY and not self._over.is_set()
 
     def row(self) -> Worker:
         """Return what is stored of it."""
@@ -162,8 +182,8 @@ class Member:
         )
 
     def take_slot(self) -> Slot | None:
-        """Return an idle slot, which is then no longer idle; None if there is none."""
-        return self._idle.pop() if self._idle else None
+        """Return an idle slot, which is then no longer idle; None if none serves any more."""
+        return self._idle.pop() if self._idle and not self._over.is_set() else None
 
     def put_slot(self, slot: Slot) -> None:
         """Take back a slot that is idle again."""
@@ -172,9 +192,9 @@ class Member:
 
     def drain(self) -> None:
         """Take no more work; who calls this has seen to it that none is given."""
-        if self.state is WorkerState.READY:
+        if self.serving:
             self.state = WorkerState.DRAINING
-            self._fleet.tell(WorkerDraining, self)
+            self._turned.set()
 
     def lose(self, why: str) -> None:
         """Be lost, with all that runs on it."""
@@ -185,10 +205,15 @@ class Member:
 
     def end(self) -> None:
         """Be ended: it is idle, or its host closes."""
+        self.drain()
         self._ending = True
-        self._over.set()
+        self._stop_serving()
         if self._asking is not None:
             self._asking.cancel()
+
+    def _stop_serving(self) -> None:
+        self._over.set()
+        self._turned.set()
 
     # Its life
 
@@ -198,12 +223,14 @@ class Member:
         self._fleet.tell(WorkerProvisioning, self)
         session = await self._make()
         self._fleet.answered()
-        if session is None or self.overdue:
+        if session is None or self.overdue or self._ending:
             self.state = WorkerState.TERMINATING
+            await self._fleet.keep_row(self.row())
             await self._until(lambda: self._provider.discard(self.id))
         else:
             await self._serve(session)
-        await self._fleet.drop_row(self.id)
+        if self._certain:
+            await self._fleet.drop_row(self.id)
         self._fleet.gone(self)
 
     async def _make(self) -> WorkerSession | None:
@@ -212,25 +239,46 @@ class Member:
         deadline = self._fleet.deadlines.after(timeout, self._take_too_long)
         session: WorkerSession | None = None
         error: BaseException | None = None
+
+        async def ask() -> None:
+            nonlocal session
+            session = self._checked(await self._provider.provision(self.id))
+
         with anyio.CancelScope() as self._asking:
             if self._ending:
                 self._asking.cancel()
-            try:
-                session = _checked(await self._provider.provision(self.id))
-            except anyio.get_cancelled_exc_class() as cancelled:
-                if anyio.current_effective_deadline() == -math.inf:
-                    raise
-                error = cancelled
-            except (KeyboardInterrupt, SystemExit) as escaping:
-                self._fleet.host.escape(escaping)
-            except BaseException as raised:  # whatever a provider's code raises is contained
-                error = raised
+            error = await self._raised_by(ask)
         self._asking = None
         self.made = True
         deadline.cancel()
         if error is not None and not self.overdue:
             self._fleet.failed(self, error)
         return session
+
+    def _checked(self, session: object) -> WorkerSession:
+        if not isinstance(session, WorkerSession):
+            msg = f"it answered {session!r}, which is no session"
+            raise ProvisionError(msg)
+        if not self._fleet.claim(session, self):
+            msg = "it answered with the line to another worker"
+            raise ProvisionError(msg)
+        self.session = session
+        return session
+
+    async def _raised_by(self, call: Callable[[], Awaitable[None]]) -> BaseException | None:
+        """Await what a provider's code does; return what it raises, whatever that is."""
+        try:
+            await call()
+        except anyio.get_cancelled_exc_class() as cancelled:
+            if anyio.current_effective_deadline() == -math.inf:
+                raise
+            return cancelled
+        except (KeyboardInterrupt, SystemExit) as escaping:
+            self._fleet.host.escape(escaping)
+            return escaping
+        except BaseException as error:
+            return error
+        return None
 
     def _take_too_long(self) -> None:
         if self._asking is not None and not self._ending:
@@ -241,22 +289,29 @@ class Member:
 
     async def _serve(self, session: WorkerSession) -> None:
         host, clock = self._fleet.host, self._fleet.clock
-        slots = [Slot(session, host) for _ in range(self.offer.slots)]
+        slots = [Slot(session, host, self._lose) for _ in range(self.offer.slots)]
         async with anyio.create_task_group() as tasks:
             start = starter(tasks)
             for slot in slots:
                 start(host.persist, slot.serve, name=f"hodei slot of {self.id}")
             start(self._run, session, name=f"hodei line to {self.id}")
             if self._policy.lease is not None:
-                start(self._beat, session, name=f"hodei heart of {self.id}")
+                start(host.persist, partial(self._beat, session), name=f"hodei heart of {self.id}")
             self._ready_at = clock.now()
             self.ready = self.freed = clock.monotonic()
+            # It arrives until its row is stored: nobody else takes it for there or for missing.
+            await self._fleet.keep_row(attrs.evolve(self.row(), state=WorkerState.READY))
             self.state = WorkerState.READY
-            await self._fleet.keep_row(self.row())
             self._idle = slots[:]
-            self._fleet.ready(self)
-            self._fleet.tell(WorkerReady, self)
-            await host.persist(self._over.wait)
+            if not self._over.is_set():
+                self._fleet.ready(self)
+                self._fleet.tell(WorkerReady, self)
+            await host.persist(self._turned.wait)
+            if self.state is WorkerState.DRAINING:
+                if not self._over.is_set():
+                    await self._fleet.keep_row(self.row())
+                self._fleet.tell(WorkerDraining, self)
+                await host.persist(self._over.wait)
             await self._leave(session, slots)
             tasks.cancel_scope.cancel()
 
@@ -270,9 +325,7 @@ class Member:
         await self._fleet.keep_row(self.row())
         if lost and self._line is not None:
             self._line.cancel()  # without it every attempt on the worker ends
-        with anyio.move_on_after(_LOSS_SECONDS):
-            for slot in slots:
-                await slot.until_idle()
+        await self._fleet.host.persist(partial(_until_idle, slots))
         if lost:
             await self._until(lambda: self._provider.discard(self.id))
         else:
@@ -290,7 +343,9 @@ class Member:
         try:
             await run()
         except anyio.get_cancelled_exc_class():
-            raise
+            if anyio.current_effective_deadline() == -math.inf or cancelled_by_loop():
+                raise
+            self._lose("its line was cancelled by its own code")
         except (KeyboardInterrupt, SystemExit) as error:
             self._fleet.host.escape(error)
         except BaseException as error:
@@ -302,57 +357,78 @@ class Member:
         """Ask the worker for a sign of life, several times within its lease."""
         assert self._policy.lease is not None  # noqa: S101 - else nobody asks
         lease = self._policy.lease.total_seconds()
-        while True:
-            await self._fleet.clock.sleep(lease / _BEATS)
-            self._listen(lease)
-            try:
-                await session.heartbeat()
-            except Exception as error:
-                self._lose(str(error) or repr(error))
-                return
-            finally:
-                self._silence.cancel()
+        self._listen(lease, lease)
+        try:
+            while True:
+                await self._fleet.clock.sleep(lease / _BEATS)
+                self._doubt = await self._raised_by(session.heartbeat)
+                if isinstance(self._doubt, WorkerLostError):
+                    self._lose(str(self._doubt) or repr(self._doubt))
+                    return
+                if self._doubt is None:
+                    self._silence.cancel()
+                    self._listen(lease, lease)
+        finally:
+            self._silence.cancel()
 
-    def _listen(self, lease: float) -> None:
-        """Lose the worker if it does not answer; if our own loop stood still, listen on."""
-        until = self._fleet.clock.monotonic() + lease * (1 - 1 / _BEATS)
+    def _listen(self, lease: float, seconds: float, *, last: bool = False) -> None:
+        """Lose the worker if it does not answer for so long, and after that in a last chance.
+
+        Without one a loop of ours that stood still would lose what had no time to answer.
+        """
+        chance = lease * _LAST_CHANCE
+        until = self._fleet.clock.monotonic() + seconds
 
         def silent() -> None:
-            if self._fleet.clock.monotonic() - until > lease / _BEATS:
-                self._listen(lease)
-            else:
-                self._lose(f"it has not answered for {lease:g} s")
+            if not last or self._fleet.clock.monotonic() - until > chance:
+                self._listen(lease, chance, last=True)
+                return
+            why = "" if self._doubt is None else f": {self._doubt!r}"
+            self._lose(f"it has not answered for {lease:g} s{why}")
 
         self._silence = self._fleet.deadlines.at(until, silent)
 
     def _lose(self, why: str) -> None:
         if self.loss is None and not self._ending and not self._fleet.closing:
-            self.loss = why
-        self._over.set()
+            self.loss = why or "it is gone"
+            self._fleet.stop_giving(self)
+        self._stop_serving()
 
     async def _until(self, gone: Callable[[], Awaitable[None]]) -> None:
         """Return when it is certain that nothing is left; ask again and again, or until closed."""
+        await self._fleet.host.persist(partial(self._ask_until, gone))
+
+    async def _ask_until(self, gone: Callable[[], Awaitable[None]]) -> None:
         tries = 0
         while not self._fleet.closing:
             with anyio.CancelScope() as self._asking:
-                try:
-                    await gone()
+                error = await self._raised_by(gone)
+                if error is None:
                     return
-                except Exception as error:
-                    tries += 1
-                    pause = _PAUSE.pause(tries, 0.5).total_seconds()
-                    logger.warning(
-                        "worker %s could not be ended, tried again in %s s: %s",
-                        self.id,
-                        pause,
-                        error,
-                        extra={"worker_id": self.id, "action": "terminate"},
-                    )
+                tries += 1
+                pause = _PAUSE.pause(tries, 0.5).total_seconds()
+                logger.warning(
+                    "worker %s could not be ended, tried again in %s s: %r",
+                    self.id,
+                    pause,
+                    error,
+                    extra={"worker_id": self.id, "action": "terminate"},
+                )
                 await self._fleet.clock.sleep(pause)
+        self._certain = await self._fleet.until_closed(self.offer.provider)
 
 
-def _checked(session: object) -> WorkerSession:
-    if not isinstance(session, WorkerSession):
-        msg = f"it answered {session!r}, which is no session"
-        raise ProvisionError(msg)
-    return session
+async def _until_idle(slots: list[Slot]) -> None:
+    with anyio.move_on_after(_LOSS_SECONDS):
+        for slot in slots:
+            await slot.until_idle()
+
+
+def cancelled_by_loop() -> bool:
+    """Return whether the event loop itself cancels this task, and not some code in it.
+
+    asyncio cannot tell before Python 3.11: it is taken for that, then.
+    """
+    asyncio = sys.modules["asyncio"]
+    task = asyncio.current_task()
+    return not hasattr(task, "cancelling") or task.cancelling() > 0

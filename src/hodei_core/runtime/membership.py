@@ -26,7 +26,8 @@ LEASE_SECONDS = 10.0
 
 _RENEWALS = 3  # within a lease
 _MARGIN_SECONDS = 2.0  # before the end of its lease, that a host which cannot renew it gives up
-_LOOK_SECONDS = 1.0  # between looks at the others
+_LOOK_SECONDS = 2.0  # between looks at the others
+_ROUND_SECONDS = 20.0  # after which all is looked at anew, whether anybody came or went or not
 
 
 class MembershipHost(Protocol):
@@ -40,6 +41,9 @@ class MembershipHost(Protocol):
 
     async def rescue(self) -> None:
         """Take care of what hosts that are not registered have left."""
+
+    def others_changed(self) -> None:
+        """Take note that a host came, or went with what it had covered."""
 
 
 class _Other:
@@ -80,6 +84,10 @@ class Membership:
         self._record: HostRecord | None = None
         self._others: dict[HostId, _Other] = {}
         self._looked_at = 0.0
+        self._round_at = 0.0
+        self._others_moved = True
+        """Whether a host came or went since what they left was looked at."""
+
         self._lease: Deadline | None = None
         self._lost = False
 
@@ -202,10 +210,16 @@ class Membership:
             logger.warning("the other hosts could not be read: %s", error)
             return
         self._note(records, passed)
+        if now >= self._round_at:
+            self._others_moved = True
         for other in list(self._others.values()):
             if other.age >= LEASE_SECONDS:
                 await self._remove(other.record)
-        await self._contained(self._host.rescue)
+        if self._others_moved:
+            self._others_moved = False
+            self._round_at = now + _ROUND_SECONDS
+            self._host.others_changed()
+            await self._contained(self._host.rescue)
 
     def _note(self, records: list[HostRecord], passed: float) -> None:
         mine = None if self._record is None else self._record.id
@@ -219,6 +233,8 @@ class Membership:
             else:
                 other.age += passed
             others[record.id] = other
+        if others.keys() != self._others.keys():
+            self._others_moved = True
         self._others = others
 
     async def _remove(self, record: HostRecord) -> None:
@@ -230,9 +246,11 @@ class Membership:
         if outcome.applied:
             logger.warning("host %s is dead: its lease ended", record.id)
             self._others.pop(record.id, None)
+            self._others_moved = True
 
     async def _contained(self, run: Callable[[], Awaitable[None]]) -> None:
         try:
             await run()
         except HodeiError as error:
+            self._others_moved = True
             logger.warning("what a dead host left could not be seen to: %s", error)

@@ -19,7 +19,7 @@ from hodei_core.scheduling.needs import Needs
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 0.25  # between looks at whether others wrote
+_RETRY_SECONDS = 0.5  # before a store that refuses is asked again
 
 
 class Neighbourhood:
@@ -80,11 +80,11 @@ class Neighbourhood:
         """Have the dispatcher look at the store whenever others have written."""
         while True:
             try:
-                if await self._hosts.others_wrote():
-                    self._dispatcher.others_wrote()
+                await self._hosts.others_wrote()
             except HodeiError as error:
                 logger.warning("what other hosts wrote could not be read: %s", error)
-            await self._clock.sleep(_LOOK_SECONDS)
+                await self._clock.sleep(_RETRY_SECONDS)
+            self._dispatcher.others_wrote()
 
     # What the membership asks
 
@@ -97,6 +97,10 @@ class Neighbourhood:
         """Go on under another id."""
         self._fleet.host_id = host_id
         self._dispatcher.pause(False)
+        self._dispatcher.others_wrote()
+
+    def others_changed(self) -> None:
+        """Look at the store again: what the host that went had covered is anybody's now."""
         self._dispatcher.others_wrote()
 
     async def rescue(self) -> None:

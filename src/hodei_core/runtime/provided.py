@@ -16,6 +16,8 @@ from hodei_core.scheduling.start_rate import StartRate
 from hodei_core.stats import ProviderStats
 from hodei_core.workers import Offer, WorkerState
 
+_ROUNDING = 1e-6  # seconds: a timer may fire that much early
+
 
 class Provided:
     """A provider, its workers from intent to absence, and how it fared when asked for more."""
@@ -66,7 +68,7 @@ class Provided:
 
     def obstacle(self) -> tuple[str, float | None] | None:
         """Return why it is not asked now, and until when by the monotonic clock if known."""
-        now = self._clock.monotonic()
+        now = self._clock.monotonic() + _ROUNDING
         if not self.breaker.allows(now):
             if self.breaker.state == "probing":
                 return (f"it failed to make a worker ({self.last_error}) and is being tried", None)

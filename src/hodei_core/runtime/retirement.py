@@ -40,10 +40,16 @@ class Retirement:
     def arm(self, provided: Provided) -> None:
         """Take note that one of the provider's workers became ready or idle."""
         policy = provided.policy
-        if provided.name in self._armed or (
-            policy.idle_timeout is None and policy.max_lifetime is None
-        ):
+        if policy.idle_timeout is None and policy.max_lifetime is None:
             return
+        armed = self._armed.get(provided.name)
+        if armed is not None:
+            # It may wait for the end of a lifetime; what became idle now goes before that.
+            if policy.idle_timeout is None or armed.at <= self._clock.monotonic() + (
+                policy.idle_timeout.total_seconds() * (1 + 1 / _PARTS)
+            ):
+                return
+            armed.cancel()
         at = min(map(partial(self._goes_at, provided), provided.members.values()), default=_NEVER)
         if at == _NEVER:
             return

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import anyio
 
-from hodei_core.errors import JobNotFinalError
+from hodei_core.errors import HodeiError, JobNotFinalError
 from hodei_core.explanations import Explanation
 from hodei_core.ids import JobId
 from hodei_core.jobs import Job
@@ -130,7 +130,11 @@ class Service:
         return (await deferring_ctrl_c(lambda: self._ask(change))()).count
 
     async def _ask(self, change: Change) -> Outcome:
-        (outcome,) = await self._host.store.apply([change])
+        try:
+            (outcome,) = await self._host.store.apply([change])
+        except HodeiError:
+            self._host.dispatcher.others_wrote()  # the change may be stored all the same
+            raise
         if outcome.error is not None:
             raise outcome.error
         return outcome

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 import anyio
@@ -26,6 +27,9 @@ logger: logging.Logger = logging.getLogger(__name__)
 class SlotHost(Protocol):
     """What a slot needs of its host."""
 
+    async def prepare(self, run: Run) -> None:
+        """Have the numbers of the run's log follow on those of the attempts before it."""
+
     async def settle_log(self, log: LogBuffer) -> None:
         """Return when one commit holds what the store does not have of the log."""
 
@@ -41,11 +45,22 @@ class Slot:
 
     One cancel scope serves attempt after attempt, and is renewed only when one was ended by
     it: neither a task nor a scope is made for a job.
+
+    Args:
+        session: the line to the worker.
+        host: whom it tells how attempts ended.
+        lost: told why the worker is gone, before the attempt's slot is idle.
     """
 
-    def __init__(self, session: WorkerSession, host: SlotHost) -> None:
+    def __init__(
+        self,
+        session: WorkerSession,
+        host: SlotHost,
+        lost: Callable[[str], object] = lambda _: None,
+    ) -> None:
         self._session = session
         self._host = host
+        self._lost = lost
         self._given: Run | None = None
         self._unwanted = False
         self._gift = anyio.Event()
@@ -120,12 +135,15 @@ class Slot:
 
     async def _execute(self, run: Run) -> Ending:
         try:
+            if run.job.attempt.number > 1:
+                await self._host.prepare(run)
             exit_ = await self._session.execute(run.execution, run)
         except StartFailedError as error:
             return Ending(cause=Reason.START_FAILED, message=str(error), never_started=True)
         except NotStartedError as error:
             return Ending(message=str(error), never_started=True)
         except WorkerLostError as error:
+            self._lost(str(error))
             return Ending(cause=Reason.WORKER_LOST, message=str(error))
         except anyio.get_cancelled_exc_class():
             if anyio.current_effective_deadline() == -math.inf:

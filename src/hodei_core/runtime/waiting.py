@@ -9,7 +9,7 @@ from functools import partial
 from hodei_core.clock import Clock
 from hodei_core.ids import JobId
 from hodei_core.jobs import Job
-from hodei_core.ports import JobQueue, MarkDue, Store
+from hodei_core.ports import JobQueue, MarkDue, Outcome, Store
 from hodei_core.runtime.deadlines import Deadline, Deadlines
 from hodei_core.runtime.patience import insist
 from hodei_core.states import WaitingFor
@@ -29,7 +29,9 @@ class Waiting:
         deadlines: Deadlines,
         stuck_after: timedelta | None,
         wake: Callable[[], None],
+        unsure: Callable[[], None],
     ) -> None:
+        self._unsure = unsure
         self._store = store
         self._queue: JobQueue = store.queue
         self._clock = clock
@@ -46,15 +48,11 @@ class Waiting:
         self._told: tuple[datetime, int] | None = None
 
     async def load(self) -> None:
-        """Take note of the delayed and the long due jobs that the store holds.
-
-        Raises:
-            HodeiError: the store refuses.
-        """
-        due_at = await self._queue.next_due()
+        """Take note of the delayed and the long due jobs that the store holds."""
+        due_at = await insist(self._queue.next_due, "tell when a job is due")
         if due_at is not None:
             self._arm_due(due_at)
-        for job in await self._queue.overdue(self._clock.now(), self._told, 1):
+        for job in await self._overdue(self._clock.now(), 1):
             self._arm_stuck(job.due_at)
 
     def add(self, job: Job) -> bool:
@@ -116,8 +114,16 @@ class Waiting:
         """Return the jobs whose delay or backoff has ended since the last call."""
         if not self._due:
             return ()
-        changes = [MarkDue(self._clock.now())]
-        (outcome,) = await insist(lambda: self._store.apply(changes), "mark jobs as due")
+        calls = 0
+
+        async def mark() -> list[Outcome]:
+            nonlocal calls
+            calls += 1
+            return await self._store.apply([MarkDue(self._clock.now())])
+
+        (outcome,) = await insist(mark, "mark jobs as due")
+        if calls > 1:  # a call that seemed to fail may have marked some
+            self._unsure()
         self._due = False
         due_at = await insist(self._queue.next_due, "tell when a job is due")
         if due_at is not None:

@@ -64,14 +64,13 @@ class Coverage:
     def take(self, needs: Needs, jobs: int) -> int:
         """Place jobs with these needs; return how many find no room."""
         left = jobs
-        filled: list[_Bin] = []
+        bins: list[_Bin] = []
         for some in self._bins:
-            if not left:
-                break
-            if mismatch(needs, some.offer) is not None:
-                continue
-            left -= self._fill(some, needs.resources, left, filled)
-        self._bins = [some for some in (*filled, *self._bins) if some.count and some.slots]
+            if left and mismatch(needs, some.offer) is None:
+                left -= self._fill(some, needs.resources, left, bins)
+            if some.count:
+                bins.append(some)
+        self._bins = [some for some in bins if some.slots]
         return left
 
     def _fill(self, some: _Bin, wanted: Resources, jobs: int, filled: list[_Bin]) -> int:

@@ -16,22 +16,26 @@ from hodei_core.scheduling.backlog import Key, NeedsClass
 from hodei_core.scheduling.candidates import Candidate
 from hodei_core.scheduling.index import WorkerIndex
 from hodei_core.scheduling.needs import Needs
+from hodei_core.states import WaitingFor
 from hodei_core.workers import Offer
 
 PATIENCE_SECONDS = 30.0
 """How long the first job of a class may be overtaken before a worker is kept for it."""
 
+_SLACK = 64  # notes of jobs that wait no more, before those of an offer are gathered anew
+
 
 class _Watch:
     """A class of needs whose first job waits for room."""
 
-    __slots__ = ("kept", "key", "needs", "next_at", "number", "offers", "overtaken")
+    __slots__ = ("kept", "key", "needs", "next_at", "noted", "number", "offers", "overtaken")
 
     def __init__(self, number: int, needs: Needs, key: Key) -> None:
         self.number = number
         self.needs = needs
         self.key = key
-        self.offers: set[Offer] = set()
+        self.offers: tuple[Offer, ...] = ()
+        self.noted: set[Offer] = set()
         self.overtaken = False
         self.next_at = 0.0
         self.kept: dict[WorkerId, Key] = {}
@@ -57,11 +61,22 @@ class Fairness:
             watch = self._watches[of.number] = _Watch(of.number, of.needs, of.key)
         elif watch.key != of.key:
             watch.key = of.key
-            watch.offers.clear()
-        for offer in offers:
-            if offer not in watch.offers:
-                watch.offers.add(offer)
-                heapq.heappush(self._passable.setdefault(offer, []), (watch.key, watch.number))
+            watch.noted.clear()
+        watch.offers = _wanted(of, offers)
+        for offer in watch.offers:
+            if offer not in watch.noted:
+                self._note(watch, offer)
+
+    def _note(self, watch: _Watch, offer: Offer) -> None:
+        watch.noted.add(offer)
+        waiting = self._passable.setdefault(offer, [])
+        heapq.heappush(waiting, (watch.key, watch.number))
+        if len(waiting) > 2 * len(self._watches) + _SLACK:
+            self._passable[offer] = sorted(
+                (other.key, other.number)
+                for other in self._watches.values()
+                if offer in other.noted and not other.overtaken
+            )
 
     def assigned(self, key: Key, offer: Offer, now: float) -> None:
         """Take note that a job with this place got room on a worker with this offer."""
@@ -108,7 +123,7 @@ class Fairness:
                 return
             watch = self._watches[heapq.heappop(self._due)[1]]
             watch.kept = self._still_kept(watch)
-            best = self._best(watch.needs)
+            best = self._best(watch)
             if best is not None:
                 self._index.keep(best.id, watch.key)
                 watch.kept[best.id] = watch.key
@@ -122,17 +137,31 @@ class Fairness:
         """Return the workers kept for a class, without those that are gone or drain."""
         return {one: key for one, key in watch.kept.items() if self._index.kept(one) == key}
 
-    def _best(self, needs: Needs) -> Candidate | None:
-        """Return the worker that lacks the least; the smallest of those, so that least is held."""
-        offers = set(self._index.matching(needs))
+    def _best(self, watch: _Watch) -> Candidate | None:
+        """Return the worker that lacks the least; the smallest of those, so that least is held.
+
+        One that is kept for a job behind counts as any other: else it could be kept for that
+        for ever, while those between fill it.
+        """
+        offers = set(watch.offers)
         able = [
             worker
             for worker in self._index.workers()
-            if worker.taking and worker.offer in offers and self._index.kept(worker.id) is None
+            if worker.taking
+            and worker.offer in offers
+            and ((until := self._index.kept(worker.id)) is None or until > watch.key)
         ]
         if not able:
             return None
-        return min(able, key=lambda worker: _lack(worker, needs.resources))
+        return min(able, key=lambda worker: _lack(worker, watch.needs.resources))
+
+
+def _wanted(of: NeedsClass, offers: Iterable[Offer]) -> tuple[Offer, ...]:
+    """Return on which offers a class waits for room: of the provider it prefers, if for that."""
+    prefers, why = of.needs.prefers, of.parked
+    if prefers is None or why is None or why.waiting_for is not WaitingFor.PROVISIONING:
+        return tuple(offers)
+    return tuple(offer for offer in offers if offer.provider == prefers)
 
 
 def _lack(worker: Candidate, wanted: Resources) -> tuple[float, float]:

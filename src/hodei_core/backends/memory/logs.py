@@ -73,7 +73,8 @@ class MemoryLogStore(LogStore):
         elif job_id not in self._open:
             self._final.setdefault(job_id)
         for segment in segments:
-            self._size += log.append(segment)
+            if segment.first_seq > log.last:  # else it was stored by a call that seemed to fail
+                self._size += log.append(segment)
         while log.size > self._job_bytes and not log.empty:
             self._size -= log.drop_first()
         while self._size > self._total_bytes and self._final:

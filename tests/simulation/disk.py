@@ -1,0 +1,214 @@
+"""A store's content, which outlives its hosts, and what must hold of every change to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+import anyio
+
+from hodei_core.backends.memory import MemoryStore
+from hodei_core.hosts import HostRecord
+from hodei_core.ids import HostId, JobId, WorkerId
+from hodei_core.jobs import Job
+from hodei_core.ports import (
+    Accept,
+    Advance,
+    AppendLogs,
+    CancelRequest,
+    Change,
+    Cover,
+    JoinHost,
+    Outcome,
+    PutWorker,
+    RemoveHost,
+    RemoveWorker,
+    RenewHost,
+    RequestCancel,
+)
+from hodei_core.states import JobState, check_transition
+from hodei_core.workers import Worker, WorkerState
+from tests.simulation.faults import InvariantError
+from tests.simulation.history import History
+
+T = TypeVar("T")
+
+_OPEN = (JobState.ASSIGNED, JobState.RUNNING)
+
+
+def at_once(call: Coroutine[Any, Any, T]) -> T:
+    """Return what a coroutine that never waits returns."""
+    try:
+        call.send(None)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    msg = "it waited"
+    raise AssertionError(msg)
+
+
+class Disk:
+    """Commits changes one batch at a time, and checks each."""
+
+    def __init__(self, history: History, now: Callable[[], float]) -> None:
+        self.model = MemoryStore()
+        self.hosts: dict[HostId, HostRecord] = {}
+        self.jobs: dict[JobId, Job] = {}
+        self.workers: dict[WorkerId, Worker] = {}
+        self.cancels: dict[JobId, CancelRequest] = {}
+        self.covers: dict[JobId, tuple[HostId, datetime]] = {}
+        self.commits = 0
+        self.committed = anyio.Event()
+        self.may_be_gone: Callable[[WorkerId], bool] = lambda _: True
+        """Whether a worker's row may be dropped: nothing of it is left outside."""
+
+        self._history = history
+        self._now = now
+
+    def commit(self, changes: Sequence[Change]) -> list[Outcome]:
+        """Make the changes, all of them."""
+        self.commits += 1
+        self.committed.set()
+        self.committed = anyio.Event()
+        return [self._make(change) for change in changes]
+
+    def _make(self, change: Change) -> Outcome:
+        if isinstance(change, (JoinHost, RenewHost, RemoveHost)):
+            return self._host(change)
+        if isinstance(change, Cover):
+            for job_id in change.job_ids:
+                self.covers[job_id] = (change.host_id, change.until)
+            return Outcome()
+        if isinstance(change, Advance):
+            return self._advance(change)
+        if isinstance(change, AppendLogs) and not self._may_append(change):
+            return Outcome(applied=False)
+        if isinstance(change, RemoveWorker) and not self.may_be_gone(change.worker_id):
+            msg = f"I7: the row of {change.worker_id} is dropped, but something of it is there"
+            raise InvariantError(msg)
+        (outcome,) = at_once(self.model.apply([change]))
+        self._follow(change, outcome)
+        return outcome
+
+    def _follow(self, change: Change, outcome: Outcome) -> None:
+        if isinstance(change, Accept):
+            for job, new in zip(outcome.jobs, outcome.new, strict=False):
+                if new:
+                    self.jobs[job.id] = job
+                    self._note(f"accepted {job.id[:8]}")
+        elif isinstance(change, RequestCancel):
+            for job in outcome.jobs:
+                if not job.state.is_final:
+                    self.cancels.setdefault(job.id, change.request)
+                    self._note(f"cancel requested {job.id[:8]}")
+        elif isinstance(change, PutWorker):
+            self.workers[change.worker.id] = change.worker
+            self._note(f"worker {change.worker.id} {change.worker.state.name}")
+        elif isinstance(change, RemoveWorker):
+            self.workers.pop(change.worker_id, None)
+            self._note(f"worker {change.worker_id} dropped")
+        for job in outcome.jobs:
+            if not isinstance(change, RequestCancel):
+                self.jobs[job.id] = job
+
+    def _host(self, change: JoinHost | RenewHost | RemoveHost) -> Outcome:
+        if isinstance(change, RemoveHost):
+            record = self.hosts.get(change.host_id)
+            if record is None or change.beat not in (None, record.beat):
+                return Outcome(applied=False)
+            del self.hosts[change.host_id]
+            self._note(f"host {change.host_id[:6]} removed")
+            return Outcome()
+        record = change.record
+        if isinstance(change, RenewHost) and record.id not in self.hosts:
+            return Outcome(applied=False)
+        if isinstance(change, JoinHost):
+            self._note(f"host {record.id[:6]} joined")
+        self.hosts[record.id] = record
+        return Outcome()
+
+    def _advance(self, change: Advance) -> Outcome:
+        before, after = self.jobs.get(change.job.id), change.job
+        owner = after.attempt.host_id if after.state is JobState.ASSIGNED else None
+        if before is not None and owner is not None and owner not in self.hosts:
+            return Outcome(applied=False, jobs=(before,))
+        (outcome,) = at_once(self.model.apply([change]))
+        if outcome.applied:
+            assert before is not None
+            check_change(before, after)
+            self.jobs[after.id] = after
+            self._check_slots(after)
+            if after.state.is_final:
+                self.cancels.pop(after.id, None)
+            worker = f" {after.attempt.worker_id}" if after.attempts else ""
+            self._note(f"{after.id[:8]} v{after.version} {after.state.name}{worker}")
+        return outcome
+
+    def _check_slots(self, job: Job) -> None:
+        if job.state is not JobState.ASSIGNED:
+            return
+        worker = self.workers.get(job.attempt.worker_id)
+        if worker is None or worker.state not in (WorkerState.READY, WorkerState.DRAINING):
+            msg = f"I4: {job.id} is assigned to {job.attempt.worker_id}, which takes no work"
+            raise InvariantError(msg)
+        held = [
+            other
+            for other in self.jobs.values()
+            if other.state in _OPEN and other.attempt.worker_id == worker.id
+        ]
+        if len(held) > worker.slots:
+            msg = f"I5: worker {worker.id} has {len(held)} jobs on {worker.slots} slots"
+            raise InvariantError(msg)
+
+    def _may_append(self, change: AppendLogs) -> bool:
+        job = self.jobs.get(change.job_id)
+        return (
+            job is not None
+            and job.state in _OPEN
+            and all(segment.attempt == job.attempt.number for segment in change.segments)
+        )
+
+    def _note(self, text: str) -> None:
+        self._history.note(self._now(), text)
+
+
+def check_change(before: Job, after: Job) -> None:
+    """Hold the invariants of one change of one job.
+
+    Raises:
+        InvariantError: it may not be made.
+    """
+    problem = None
+    source, steps = before.state, 1
+    if before.state is JobState.ASSIGNED and after.version == before.version + 2:
+        source, steps = JobState.RUNNING, 2  # it ended before its start was written
+    if before.state.is_final:
+        problem = f"I1: it was final ({before.state.name}) and becomes {after.state.name}"
+    elif after.version != before.version + steps:
+        problem = f"I2: version {before.version} is followed by {after.version}"
+    elif [a.number for a in after.attempts] != list(range(1, len(after.attempts) + 1)):
+        problem = f"I3: its attempts are {[a.number for a in after.attempts]}"
+    elif sum(a.finished_at is None for a in after.attempts) > 1:
+        problem = "I3: two of its attempts are open"
+    elif after.state.is_final and any(a.finished_at is None for a in after.attempts):
+        problem = "I3: it is final and an attempt is open"
+    elif sum(not a.uncounted for a in after.attempts) > after.spec.retry.max_attempts:
+        problem = f"I3: it has {len(after.attempts)} attempts"
+    if problem is None:
+        try:
+            check_transition(source, after.state, _reason(after))
+        except ValueError as error:
+            problem = f"I2: {error}"
+    if problem is not None:
+        msg = f"{after.id}: {problem}"
+        raise InvariantError(msg)
+
+
+def _reason(job: Job) -> Any:
+    if job.state.is_final:
+        return job.reason
+    if job.state is JobState.PENDING and job.attempts and job.attempts[-1].reason is not None:
+        last = job.attempts[-1]
+        return last.reason if not job.returns else None
+    return None

@@ -1,0 +1,416 @@
+"""One simulated history: hosts, users and faults, until all is well and everything has ended."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import anyio
+import attrs
+
+from hodei_core import (
+    Backoff,
+    Event,
+    Hodei,
+    HodeiError,
+    JobEvent,
+    JobHandle,
+    JobSpec,
+    JobState,
+    Resources,
+    RetryPolicy,
+    SubscriberLagged,
+    WorkerPolicy,
+)
+from hodei_core.ids import JobId
+from hodei_core.runtime import dispatcher
+from hodei_core.states import Reason
+from hodei_core.testing import run_simulated, simulated_clock
+from tests.simulation.disk import Disk
+from tests.simulation.faults import Faults, HostCrashed, InvariantError
+from tests.simulation.history import History
+from tests.simulation.store import HostClock, Power, SimulatedStore
+from tests.simulation.world import SimulatedProvider, World
+
+ACTIONS = 100
+SETTLE_SECONDS = 1_800.0
+"""Of virtual time, within which everything must have ended once the faults have stopped."""
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """What became of one seed."""
+
+    seed: int
+    digest: str
+    facts: int
+    jobs: int
+    faults: dict[str, int]
+    problem: str | None = None
+    last: tuple[str, ...] = ()
+
+
+def run(seed: int, actions: int = ACTIONS) -> Outcome:
+    """Run the history of a seed."""
+    simulation = Simulation(seed, actions)
+    problem = None
+    # Without the look that bounds the cost of a missed wake-up: here one is to show.
+    safety, dispatcher._SAFETY_SECONDS = dispatcher._SAFETY_SECONDS, 1e9
+    try:
+        run_simulated(simulation.main, seed=seed, limit=100 * SETTLE_SECONDS)
+    except BaseException as error:
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
+        problem = "; ".join(_causes(error))
+    finally:
+        dispatcher._SAFETY_SECONDS = safety
+    return Outcome(
+        seed=seed,
+        digest=simulation.history.digest(),
+        facts=simulation.history.count,
+        jobs=len(simulation.disk.jobs),
+        faults=simulation.faults.counts,
+        problem=problem,
+        last=tuple(simulation.history.last) if problem else (),
+    )
+
+
+def _causes(error: BaseException) -> list[str]:
+    inner = getattr(error, "exceptions", None)
+    if inner is None:
+        return [f"{type(error).__name__}: {error}"]
+    return [text for one in inner for text in _causes(one)]
+
+
+class Member:
+    """A host of the simulation, and what its users know."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.power = Power()
+        self.hodei: Hodei | None = None
+        self.leave = anyio.Event()
+        self.gone = anyio.Event()
+
+
+class Simulation:
+    """Draws actions and faults from a seed and plays them."""
+
+    def __init__(self, seed: int, actions: int) -> None:
+        self.chance = random.Random(f"simulation {seed}")
+        self.history = History()
+        self.faults = Faults.of(self.chance)
+        self.disk = Disk(self.history, self._now)
+        self.actions = actions
+        self.world: World
+        self.members: list[Member] = []
+        self.acked: dict[JobId, JobSpec] = {}
+        self.slots = self.chance.choice((1, 1, 2, 4))
+        self.policies = [self._policy() for _ in range(self.chance.choice((1, 2, 3)))]
+        self._started = False
+        self._numbers = 0
+
+    def _now(self) -> float:
+        return simulated_clock().monotonic() if self._started else 0.0
+
+    def _policy(self) -> WorkerPolicy:
+        chance = self.chance
+        return WorkerPolicy(
+            min_workers=chance.choice((0, 0, 1)),
+            max_workers=chance.choice((1, 2, 4)),
+            idle_timeout=chance.choice((5, 30, None)),
+            max_lifetime=chance.choice((None, None, 40)),
+            max_jobs=chance.choice((None, None, 1, 3)),
+            startup_timeout=15,
+            starts_per_minute=chance.choice((None, None, 6)),
+        )
+
+    async def main(self) -> None:
+        """Play the whole history."""
+        self._started = True
+        self.world = World(self.disk, self.faults, self.history, simulated_clock())
+        async with anyio.create_task_group() as tasks:
+            self.tasks = tasks
+            self._add_host("a")
+            if "second host" in self.faults.kinds:
+                self._add_host("b")
+            for _ in range(self.actions):
+                await self._act()
+            self.faults.stop()
+            self.history.note(self._now(), "faults stop")
+            for member in self.members:
+                member.power.go_on()
+            if not any(self._alive()):
+                self._add_host("z")
+            await self._settle()
+            await self._close()
+            tasks.cancel_scope.cancel()
+        self._check_end()
+
+    # Hosts
+
+    def _alive(self) -> list[Member]:
+        return [m for m in self.members if not m.power.dead and not m.gone.is_set()]
+
+    def _add_host(self, name: str) -> None:
+        member = Member(f"{name}{len(self.members)}")
+        self.members.append(member)
+        self.tasks.start_soon(self._serve, member)
+
+    def _crash(self, member: Member) -> None:
+        if member.power.dead:
+            return
+        self.history.note(self._now(), f"host {member.name} crashes")
+        member.power.crash()
+        self.tasks.start_soon(self._restart, member)
+
+    async def _restart(self, member: Member) -> None:
+        await anyio.sleep(self.chance.choice((0.1, 3.0, 20.0)))
+        self._add_host(member.name[0])
+
+    async def _serve(self, member: Member) -> None:
+        clock = HostClock(simulated_clock(), member.power)
+        store = SimulatedStore(
+            self.disk, member.power, self.faults, lambda: self._crash(member), clock
+        )
+        providers = [
+            SimulatedProvider(
+                self.world,
+                member.power,
+                f"p{number}",
+                slots=self.slots,
+                policy=policy,
+                cpus=max(self.slots, 2),
+            )
+            for number, policy in enumerate(self.policies)
+        ]
+        try:
+            async with Hodei(store, providers=providers, clock=clock) as hodei:
+                self.history.note(self._now(), f"host {member.name} is open")
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._watch, hodei)
+                    member.hodei = hodei
+                    await member.leave.wait()
+                    tasks.cancel_scope.cancel()
+        except Exception:
+            if not member.power.dead:
+                if member.hodei is not None:
+                    raise
+                # It could not be opened; somebody tries again.
+                self.tasks.start_soon(self._restart, member)
+        except BaseException as error:
+            if not _is_crash(error):
+                raise
+        finally:
+            member.hodei = None
+            member.gone.set()
+
+    async def _watch(self, hodei: Hodei) -> None:
+        """Hold what is true of the events that a host tells."""
+        versions: dict[str, int] = {}
+        async with hodei.events() as stream:
+            async for event in stream:
+                self._check_event(event, versions)
+
+    def _check_event(self, event: Event, versions: dict[str, int]) -> None:
+        if isinstance(event, SubscriberLagged) or not isinstance(event, JobEvent):
+            return
+        self.history.note(self._now(), f"{type(event).__name__} {event.job_id[:8]}")
+        if type(event).__name__ == "JobStuck":
+            return
+        last = versions.get(event.job_id, 0)
+        if event.version <= last:
+            msg = f"I10: {event.job_id} version {event.version} is told after {last}"
+            raise InvariantError(msg)
+        stored = self.disk.jobs[event.job_id]
+        if stored.version < event.version:
+            msg = f"I10: {event.job_id} version {event.version} is told before it is stored"
+            raise InvariantError(msg)
+        versions[event.job_id] = event.version
+
+    # Users
+
+    async def _act(self) -> None:
+        chance, roll = self.chance, self.chance.random()
+        await anyio.sleep(chance.choice((0.0, 0.0, 0.0, 0.1, 0.5, 3.0)))
+        alive = [m for m in self._alive() if m.hodei is not None]
+        if self.faults.strike("wall jump", 0.05):
+            simulated_clock().jump(chance.choice((-60, -5, 5, 3600)))
+        if alive and self.faults.strike("host pause", 0.03):
+            self.tasks.start_soon(self._pause, chance.choice(alive))
+            return
+        if alive and self.faults.strike("host crash", 0.03):
+            self._crash(chance.choice(alive))
+            return
+        if not alive:
+            return
+        member = chance.choice(alive)
+        if roll < 0.7:
+            self._user(member, self._submit)
+        elif roll < 0.85 or "wild cancel" not in self.faults.kinds:
+            self._user(member, self._read)
+        else:
+            self._user(member, self._cancel)
+
+    def _user(self, member: Member, act: Callable[[Hodei], object]) -> None:
+        self.tasks.start_soon(self._as_user, member, act)
+
+    async def _as_user(self, member: Member, act: Callable[[Hodei], object]) -> None:
+        hodei = member.hodei
+        if hodei is None:
+            return
+        try:
+            await act(hodei)  # type: ignore[misc]
+        except HodeiError:
+            return
+        except BaseException as error:
+            if not _is_crash(error):
+                raise
+
+    async def _pause(self, member: Member) -> None:
+        self.history.note(self._now(), f"host {member.name} stops")
+        member.power.pause()
+        await anyio.sleep(self.chance.choice((1.0, 9.0, 30.0)))
+        member.power.go_on()
+        self.history.note(self._now(), f"host {member.name} goes on")
+
+    def _spec(self) -> JobSpec:
+        chance = self.chance
+        self._numbers += 1
+        command = chance.choice(
+            ("run 0", "run 1", "run 5", "run 20", "exit1 1", "fail 1 1", "hang")
+        )
+        timeout = 10.0 if command == "hang" else chance.choice((None, None, 8.0))
+        return JobSpec(
+            command,
+            name=chance.choice((None, "nightly")),
+            key=chance.choice((None, None, f"k{self._numbers % 7}")),
+            delay=chance.choice((None, None, 3.0)),
+            priority=chance.choice((0, 0, 5)),
+            timeout=timeout,
+            grace=2.0,
+            resources=Resources(cpus=chance.choice((0.5, 1, 2))),
+            prefers=chance.choice((None, None, "p0", "p1")),
+            retry=RetryPolicy(
+                max_attempts=chance.choice((1, 1, 3)),
+                backoff=Backoff(first=0.5, max=4),
+                requeue_interrupted=chance.choice((False, True)),
+            ),
+        )
+
+    async def _submit(self, hodei: Hodei) -> None:
+        specs = [self._spec() for _ in range(self.chance.choice((1, 1, 1, 3)))]
+        handles = await hodei.submit_many(specs)
+        for handle, spec in zip(handles, specs, strict=True):
+            self.acked[handle.id] = spec
+        if self.chance.random() < 0.3:
+            await self._wait(handles[0])
+
+    async def _wait(self, handle: JobHandle) -> None:
+        result = await handle.wait()
+        if self.disk.jobs[handle.id].state is not result.state:
+            msg = f"I1: {handle.id} was {result.state.name} for one who waited"
+            raise InvariantError(msg)
+
+    async def _read(self, hodei: Hodei) -> None:
+        """Follow a log to its end, and hold its numbers and its text."""
+        if not self.acked:
+            return
+        job_id = self.chance.choice(list(self.acked))
+        last = 0
+        async for entry in hodei.handle(job_id).logs():
+            if entry.lost:
+                msg = f"I9: {job_id} lost {entry.lost} entries"
+                raise InvariantError(msg)
+            if entry.seq != last + 1:
+                msg = f"I9: {job_id} entry {entry.seq} follows {last}"
+                raise InvariantError(msg)
+            if not entry.text.startswith(f"{job_id} {entry.attempt} "):
+                msg = f"I9: {job_id} entry {entry.seq} is {entry.text!r}"
+                raise InvariantError(msg)
+            last = entry.seq
+
+    async def _cancel(self, hodei: Hodei) -> None:
+        if not self.acked:
+            return
+        job_id = self.chance.choice(list(self.acked))
+        result = await hodei.handle(job_id).cancel()
+        job = self.disk.jobs[job_id]
+        if not job.state.is_final or job.state is not result.state:
+            msg = f"promise 8: {job_id} is {job.state.name} after cancel said {result.state.name}"
+            raise InvariantError(msg)
+        if any(one.job_id == job_id for one in self.world.live()):
+            msg = f"promise 8: {job_id} lives after it was cancelled"
+            raise InvariantError(msg)
+
+    # The end
+
+    async def _settle(self) -> None:
+        """Wait until every job is final and no worker is left that is not to be kept."""
+        ends = self._now() + SETTLE_SECONDS
+        while self._left():
+            if self._now() > ends:
+                left = f"{self._left()} {await self._why()}"
+                msg = f"liveness: {left} after {SETTLE_SECONDS:g} s without faults"
+                raise InvariantError(msg)
+            await anyio.sleep(1)
+
+    def _left(self) -> str:
+        open_ = [job for job in self.disk.jobs.values() if not job.state.is_final]
+        if open_:
+            job = open_[0]
+            return f"L1: {len(open_)} jobs are not final, as {job.id} ({job.state.name})"
+        if not any(m.hodei is not None for m in self._alive()):
+            return "no host is open"
+        return ""
+
+    async def _why(self) -> str:
+        """Return what the hosts say of the first job that has not ended."""
+        told = []
+        for job in self.disk.jobs.values():
+            if not job.state.is_final:
+                for member in self._alive():
+                    if member.hodei is not None:
+                        told.append(str(await member.hodei.handle(job.id).explain()))
+                break
+        return "; ".join(told)
+
+    async def _close(self) -> None:
+        """Close every host; nothing may be left."""
+        for member in self.members:
+            member.leave.set()
+        with anyio.move_on_after(120) as scope:
+            for member in self.members:
+                await member.gone.wait()
+        if scope.cancelled_caught:
+            msg = "L7: a host does not close"
+            raise InvariantError(msg)
+
+    def _check_end(self) -> None:
+        for job_id in self.acked:
+            job = self.disk.jobs.get(job_id)
+            if job is None or not job.state.is_final:
+                msg = f"I11: {job_id} was accepted and is {job and job.state.name}"
+                raise InvariantError(msg)
+        lost = [w.id for w in self.world.workers.values() if not w.owner.dead]
+        if lost:
+            msg = f"L3: left outside by hosts that closed: {lost}"
+            raise InvariantError(msg)
+        keys = [job.spec.key for job in self.disk.jobs.values() if job.spec.key is not None]
+        if len(keys) != len(set(keys)):
+            msg = "I12: a key was given to two jobs"
+            raise InvariantError(msg)
+        for job in self.disk.jobs.values():
+            if job.state is JobState.SUCCEEDED and job.spec.command == "exit1 1":
+                msg = f"{job.id} cannot have succeeded"
+                raise InvariantError(msg)
+            if job.reason is Reason.UNSCHEDULABLE:
+                msg = f"promise 12: {job.id} could be placed"
+                raise InvariantError(msg)
+
+
+def _is_crash(error: BaseException) -> bool:
+    if isinstance(error, HostCrashed):
+        return True
+    inner = getattr(error, "exceptions", None)
+    return inner is not None and all(_is_crash(one) for one in inner)

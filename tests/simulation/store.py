@@ -1,0 +1,257 @@
+"""A host's connection to the simulated disk, with the faults of a real one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import anyio
+
+from hodei_core.clock import Clock
+from hodei_core.errors import StoreBusyError
+from hodei_core.hosts import HostRecord
+from hodei_core.ids import HostId, JobId
+from hodei_core.jobs import Job
+from hodei_core.ports import (
+    CancelRequest,
+    Change,
+    HostRegistry,
+    JobQueue,
+    JobRepository,
+    JoinHost,
+    LogStore,
+    Needs,
+    Outcome,
+    Store,
+    WorkerRegistry,
+)
+from hodei_core.states import JobState
+from hodei_core.workers import Worker
+from tests.simulation.disk import Disk, at_once
+from tests.simulation.faults import Faults, HostCrashed
+
+_OPEN = (JobState.ASSIGNED, JobState.RUNNING)
+
+
+class Power:
+    """Whether a host is alive, stopped or dead."""
+
+    def __init__(self) -> None:
+        self.dead = False
+        self._running = anyio.Event()
+        self._running.set()
+
+    def crash(self) -> None:
+        self.dead = True
+        self._running.set()
+
+    def pause(self) -> None:
+        if self._running.is_set():
+            self._running = anyio.Event()
+
+    def go_on(self) -> None:
+        self._running.set()
+
+    async def check(self) -> None:
+        """Wait while the host is stopped.
+
+        Raises:
+            HostCrashed: it is dead.
+        """
+        while not self._running.is_set():
+            await self._running.wait()
+        if self.dead:
+            raise HostCrashed
+
+
+class HostClock(Clock):
+    """The clock as a host has it: while it is stopped nothing of it runs."""
+
+    def __init__(self, clock: Clock, power: Power) -> None:
+        self._clock = clock
+        self._power = power
+        self.now = clock.now  # type: ignore[method-assign]
+        self.monotonic = clock.monotonic  # type: ignore[method-assign]
+
+    def now(self) -> Any:  # pragma: no cover - replaced
+        raise NotImplementedError
+
+    def monotonic(self) -> float:  # pragma: no cover - replaced
+        raise NotImplementedError
+
+    async def sleep(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        while not self._power._running.is_set():
+            await self._power._running.wait()
+
+
+class SimulatedStore(Store):
+    """What one host sees of the disk."""
+
+    durable = True
+
+    def __init__(
+        self, disk: Disk, power: Power, faults: Faults, crash: Callable[[], None], clock: Clock
+    ) -> None:
+        self._disk = disk
+        self._power = power
+        self._faults = faults
+        self._crash = crash
+        self._clock = clock
+        self._seen = 0
+        self.mine: dict[HostId, None] = {}
+        """The incarnations of the host that this connection is of."""
+
+        self._hosts = _Hosts(self)
+
+    @property
+    def queue(self) -> JobQueue:
+        return _Queue(self)  # type: ignore[return-value]
+
+    @property
+    def jobs(self) -> JobRepository:
+        return _Reader(self, self._disk.model.jobs)  # type: ignore[return-value]
+
+    @property
+    def workers(self) -> WorkerRegistry:
+        return _Reader(self, self._disk.model.workers)  # type: ignore[return-value]
+
+    @property
+    def logs(self) -> LogStore:
+        return _Reader(self, self._disk.model.logs)  # type: ignore[return-value]
+
+    @property
+    def hosts(self) -> HostRegistry:
+        return self._hosts
+
+    async def open(self, host_id: HostId) -> None:
+        await self.turn()
+
+    async def close(self) -> None:
+        return None
+
+    async def turn(self) -> None:
+        """Let others have their turn, and fail now and then."""
+        if self._faults.strike("store slow", 0.05):
+            await anyio.sleep(self._faults.chance.choice((0.01, 0.3, 2.0)))
+        else:
+            await anyio.sleep(0)
+        await self._power.check()
+        if self._faults.strike("store busy", 0.03):
+            msg = "somebody else holds it"
+            raise StoreBusyError(msg)
+
+    async def apply(self, changes: Sequence[Change]) -> list[Outcome]:
+        await self.turn()
+        if self._faults.strike("host crash", 0.002):
+            self._crash()
+            raise HostCrashed
+        for change in changes:
+            if isinstance(change, JoinHost):
+                self.mine[change.record.id] = None
+        outcomes = self._disk.commit(changes)
+        self._seen += 1
+        if self._faults.strike("host crash", 0.002):
+            self._crash()
+            raise HostCrashed
+        if self._faults.strike("store unsure", 0.02):
+            msg = "nobody knows whether it was stored"
+            raise StoreBusyError(msg)
+        return outcomes
+
+    async def until_others_wrote(self) -> None:
+        """Return when others wrote, which is noticed a while later."""
+        while self._disk.commits == self._seen:
+            await self._disk.committed.wait()
+        await anyio.sleep(0.25)
+        await self.turn()
+        self._seen = self._disk.commits
+
+    @property
+    def disk(self) -> Disk:
+        return self._disk
+
+    @property
+    def clock(self) -> Clock:
+        return self._clock
+
+
+class _Reader:
+    """A reading side, each call of which takes a turn."""
+
+    def __init__(self, store: SimulatedStore, reader: object) -> None:
+        self._store = store
+        self._reader = reader
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._reader, name)
+
+        async def call(*arguments: object, **keywords: object) -> object:
+            await self._store.turn()
+            return await method(*arguments, **keywords)
+
+        return call
+
+
+class _Queue(_Reader):
+    """The queue as a host may see it: what others cover is theirs."""
+
+    def __init__(self, store: SimulatedStore) -> None:
+        super().__init__(store, store.disk.model.queue)
+
+    async def peek(self, needs: Needs, limit: int) -> list[Job]:
+        await self._store.turn()
+        disk = self._store.disk
+        jobs = at_once(disk.model.queue.peek(needs, 1 << 30))
+        return [job for job in jobs if not self._is_others(job.id)][:limit]
+
+    def _is_others(self, job_id: JobId) -> bool:
+        disk = self._store.disk
+        owner, until = disk.covers.get(job_id, (None, None))
+        mine = self._store.mine
+        return (
+            owner is not None
+            and until is not None
+            and owner in disk.hosts
+            and owner not in mine
+            and until > self._store.clock.now()
+        )
+
+
+class _Hosts(HostRegistry):
+    def __init__(self, store: SimulatedStore) -> None:
+        self._store = store
+
+    async def select(self) -> list[HostRecord]:
+        await self._store.turn()
+        return list(self._store.disk.hosts.values())
+
+    async def others_wrote(self) -> None:
+        await self._store.until_others_wrote()
+
+    async def abandoned_workers(self) -> list[Worker]:
+        await self._store.turn()
+        disk = self._store.disk
+        rows = at_once(disk.model.workers.select())
+        return [row for row in rows if row.host_id not in disk.hosts]
+
+    async def abandoned_jobs(self) -> list[Job]:
+        await self._store.turn()
+        disk = self._store.disk
+        return [
+            job
+            for job in disk.jobs.values()
+            if job.state in _OPEN and job.attempt.host_id not in disk.hosts
+        ]
+
+    async def cancel_requests(self, host_id: HostId) -> list[tuple[JobId, CancelRequest]]:
+        await self._store.turn()
+        disk = self._store.disk
+        found = []
+        for job_id, request in disk.cancels.items():
+            job = disk.jobs[job_id]
+            if job.state is JobState.PENDING or (
+                job.state in _OPEN and job.attempt.host_id == host_id
+            ):
+                found.append((job_id, request))
+        return found
