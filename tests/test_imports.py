@@ -231,6 +231,9 @@ def test_the_clock_is_read_in_one_place() -> None:
         ("hodei_core.runtime.host", "from hodei_core.handle import JobHandle"),
         ("hodei_core.runtime.host", "from hodei_core import JobSpec"),
         ("hodei_core.hodei", "import hodei_core.cli"),
+        ("hodei_core.hodei", "def f():\n    from hodei_core.blocking import Hodei"),
+        ("hodei_core.handle", "import hodei_core.blocking.portal"),
+        ("hodei_core.blocking.hodei", "from hodei_core.backends.memory import MemoryStore"),
         ("hodei_core.backends.local.session", "from hodei_core.runtime.run import Run"),
         ("hodei_core.backends.local.session", "from hodei_core.scheduling.needs import Needs"),
         ("hodei_core.backends.local.session", "from hodei_core.backends.memory import x"),
@@ -255,7 +258,8 @@ def test_importing_the_library_loads_no_backend_and_no_library_of_one() -> None:
     script = """
 import sys
 import hodei_core, hodei_core.ports, hodei_core.testing
-heavy = ("docker", "aiosqlite", "sqlite3", "click", "pytest", "trio", "hodei_core.backends.")
+heavy = ("docker", "aiosqlite", "sqlite3", "click", "pytest", "trio", "hodei_core.backends.",
+    "hodei_core.blocking.")
 print([name for name in sys.modules if (name + ".").startswith(heavy)])
 """
     done = subprocess.run(

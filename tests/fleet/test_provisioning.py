@@ -374,7 +374,7 @@ async def test_after_a_failure_the_next_ask_is_a_single_probe() -> None:
         assert len(provider.executing) == 1
 
 
-@simulated
+@simulated(limit=2 * HOUR)
 async def test_a_permanent_failure_is_never_asked_again_and_its_jobs_fail() -> None:
     provider = ScriptedProvider(
         makings=Making(delay=1, error=ProvisionError("no such image", permanent=True))

@@ -96,6 +96,7 @@ class Disk:
             for job, new in zip(outcome.jobs, outcome.new, strict=False):
                 if new:
                     self.jobs[job.id] = job
+                    self._check_key(job)
                     self._note(f"accepted {job.id[:8]}")
         elif isinstance(change, RequestCancel):
             for job in outcome.jobs:
@@ -111,6 +112,15 @@ class Disk:
         for job in outcome.jobs:
             if not isinstance(change, RequestCancel):
                 self.jobs[job.id] = job
+
+    def _check_key(self, job: Job) -> None:
+        key = job.spec.key
+        if key is not None and any(
+            other.spec.key == key and not other.state.is_final and other.id != job.id
+            for other in self.jobs.values()
+        ):
+            msg = f"I12: key {key} is given to {job.id} beside another that has not ended"
+            raise InvariantError(msg)
 
     def _host(self, change: JoinHost | RenewHost | RemoveHost) -> Outcome:
         if isinstance(change, RemoveHost):

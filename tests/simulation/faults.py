@@ -39,7 +39,7 @@ class InvariantError(AssertionError):
     """The library broke a promise."""
 
 
-class Broken(HodeiError):
+class BrokenError(HodeiError):
     """The simulated store cannot answer at the moment."""
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
 
 import anyio
 import attrs
@@ -107,6 +109,9 @@ class Simulation:
         self.acked: dict[JobId, JobSpec] = {}
         self.slots = self.chance.choice((1, 1, 2, 4))
         self.policies = [self._policy() for _ in range(self.chance.choice((1, 2, 3)))]
+        self._acts = [self._submit] * 10 + [self._read] * 3 + [self._cancel] * 3
+        self._acts += [self._ask, self._ask, self._drain, self._retry, self._give_up_waiting]
+        self._acting = 0
         self._started = False
         self._numbers = 0
 
@@ -231,7 +236,7 @@ class Simulation:
     # Users
 
     async def _act(self) -> None:
-        chance, roll = self.chance, self.chance.random()
+        chance = self.chance
         await anyio.sleep(chance.choice((0.0, 0.0, 0.0, 0.1, 0.5, 3.0)))
         alive = [m for m in self._alive() if m.hodei is not None]
         if self.faults.strike("wall jump", 0.05):
@@ -245,27 +250,30 @@ class Simulation:
         if not alive:
             return
         member = chance.choice(alive)
-        if roll < 0.7:
-            self._user(member, self._submit)
-        elif roll < 0.85 or "wild cancel" not in self.faults.kinds:
-            self._user(member, self._read)
-        else:
-            self._user(member, self._cancel)
+        acts = [act for act in self._acts if act is not self._cancel or self._cancels]
+        self._user(member, chance.choice(acts))
 
-    def _user(self, member: Member, act: Callable[[Hodei], object]) -> None:
+    @property
+    def _cancels(self) -> bool:
+        return "wild cancel" in self.faults.kinds
+
+    def _user(self, member: Member, act: Callable[[Hodei], Awaitable[None]]) -> None:
         self.tasks.start_soon(self._as_user, member, act)
 
-    async def _as_user(self, member: Member, act: Callable[[Hodei], object]) -> None:
+    async def _as_user(self, member: Member, act: Callable[[Hodei], Awaitable[None]]) -> None:
         hodei = member.hodei
         if hodei is None:
             return
+        self._acting += act in (self._submit, self._retry)
         try:
-            await act(hodei)  # type: ignore[misc]
+            await act(hodei)
         except HodeiError:
             return
         except BaseException as error:
             if not _is_crash(error):
                 raise
+        finally:
+            self._acting -= act in (self._submit, self._retry)
 
     async def _pause(self, member: Member) -> None:
         self.history.note(self._now(), f"host {member.name} stops")
@@ -305,6 +313,41 @@ class Simulation:
             self.acked[handle.id] = spec
         if self.chance.random() < 0.3:
             await self._wait(handles[0])
+
+    async def _ask(self, hodei: Hodei) -> None:
+        """Ask what can be asked; hold that the answers agree."""
+        stats = await hodei.stats()
+        if stats.slots_used > stats.slots_total:
+            msg = f"I5: {stats.slots_used} of {stats.slots_total} slots are in use"
+            raise InvariantError(msg)
+        for name, provider in stats.providers.items():
+            if provider.max_workers < sum(provider.workers.values()):
+                msg = f"I8: {name} has {provider.workers}"
+                raise InvariantError(msg)
+        await hodei.list_workers()
+        for job in await hodei.list_jobs(limit=3):
+            explanation = await hodei.handle(job.id).explain()
+            spent = sum((lasted for _, lasted, _ in explanation.history), timedelta(0))
+            if spent < timedelta(0):
+                msg = f"history: {job.id} {explanation.history}"
+                raise InvariantError(msg)
+
+    async def _drain(self, hodei: Hodei) -> None:
+        with anyio.move_on_after(2):
+            await hodei.drain()
+        await hodei.resume()
+
+    async def _retry(self, hodei: Hodei) -> None:
+        final = [job_id for job_id in self.acked if self.disk.jobs[job_id].state.is_final]
+        if final:
+            handle = await hodei.handle(self.chance.choice(final)).retry()
+            self.acked[handle.id] = self.disk.jobs[handle.id].spec
+
+    async def _give_up_waiting(self, hodei: Hodei) -> None:
+        """Wait for a job, but not for long; nothing happens to it."""
+        if self.acked:
+            with suppress(TimeoutError):
+                await hodei.handle(self.chance.choice(list(self.acked))).wait(timeout=0.7)
 
     async def _wait(self, handle: JobHandle) -> None:
         result = await handle.wait()
@@ -362,6 +405,8 @@ class Simulation:
             return f"L1: {len(open_)} jobs are not final, as {job.id} ({job.state.name})"
         if not any(m.hodei is not None for m in self._alive()):
             return "no host is open"
+        if self._acting:
+            return f"{self._acting} users are submitting"
         return ""
 
     async def _why(self) -> str:
@@ -395,10 +440,6 @@ class Simulation:
         lost = [w.id for w in self.world.workers.values() if not w.owner.dead]
         if lost:
             msg = f"L3: left outside by hosts that closed: {lost}"
-            raise InvariantError(msg)
-        keys = [job.spec.key for job in self.disk.jobs.values() if job.spec.key is not None]
-        if len(keys) != len(set(keys)):
-            msg = "I12: a key was given to two jobs"
             raise InvariantError(msg)
         for job in self.disk.jobs.values():
             if job.state is JobState.SUCCEEDED and job.spec.command == "exit1 1":
