@@ -10,11 +10,12 @@ import pytest
 
 from hodei_core import (
     Hodei,
+    JobAssigned,
     JobState,
     ProvisionError,
     Reason,
-    WorkerId,
     WorkerLost,
+    WorkerReady,
     WorkerState,
     WorkerTerminated,
 )
@@ -85,7 +86,9 @@ async def test_the_line_to_another_worker_is_a_failure_and_leaves_that_one_alone
     )
     async with Hodei(providers=[provider]) as hodei:
         async with capture_events(hodei, WorkerLost) as lost:
-            jobs = await hodei.submit_many(["x", "x"])
+            jobs = [await hodei.submit("x")]
+            await anyio.sleep(0.1)
+            jobs.append(await hodei.submit("x"))
             await anyio.sleep(0.1)
             stats = (await hodei.stats()).providers["scripted"]
             assert stats.last_error == "it answered with the line to another worker"
@@ -283,9 +286,18 @@ async def test_a_worker_that_falls_before_its_row_is_stored_is_given_nothing() -
         makings=[Making(lost_after=1), Making()], policy=policy(max_workers=1)
     )
     async with Hodei(RowStore(), providers=[provider]) as hodei:
-        result = await hodei.run("x")
+        async with capture_events(hodei) as captured:
+            result = await hodei.run("x")
         assert result.ok
         assert [attempt.number for attempt in result.attempts] == [1]
         first, second = provider.workers
-        assert result.attempts[0].worker_id == WorkerId(second)
-        assert first != second
+        told = [
+            (type(event), event.worker_id)
+            for event in captured
+            if isinstance(event, (WorkerReady, WorkerLost, JobAssigned))
+        ]
+        assert told == [
+            (WorkerLost, first),
+            (WorkerReady, second),
+            (JobAssigned, second),
+        ]

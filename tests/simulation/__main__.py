@@ -7,8 +7,10 @@ import multiprocessing
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 
-from tests.simulation.run import ACTIONS, Outcome, run
+from tests.simulation.play import play
+from tests.simulation.run import ACTIONS, Outcome
 
 
 def main() -> int:
@@ -25,9 +27,10 @@ def main() -> int:
     failed = 0
     totals: Counter[str] = Counter()
     jobs = facts = done = 0
-    with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
-        work = ((seed, options.actions) for seed in seeds)
-        for outcome in pool.imap_unordered(_run, work, chunksize=4):
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.processes, mp_context=context) as pool:
+        work = [(seed, options.actions) for seed in seeds]
+        for outcome in pool.map(play, work, chunksize=4):
             done += 1
             jobs += outcome.jobs
             facts += outcome.facts
@@ -36,7 +39,7 @@ def main() -> int:
                 failed += 1
                 tell(outcome, options.actions)
                 if not options.keep_going:
-                    pool.terminate()
+                    pool.shutdown(cancel_futures=True)
                     break
     took = time.monotonic() - began
     rate = done / took / options.processes
@@ -46,10 +49,6 @@ def main() -> int:
     )
     print("faults: " + ", ".join(f"{kind} {count}" for kind, count in sorted(totals.items())))
     return 1 if failed else 0
-
-
-def _run(work: tuple[int, int]) -> Outcome:
-    return run(*work)
 
 
 def tell(outcome: Outcome, actions: int) -> None:

@@ -6,8 +6,6 @@ import random
 
 import attrs
 
-from hodei_core.errors import HodeiError
-
 KINDS = (
     "store busy",
     "store slow",
@@ -39,10 +37,6 @@ class InvariantError(AssertionError):
     """The library broke a promise."""
 
 
-class BrokenError(HodeiError):
-    """The simulated store cannot answer at the moment."""
-
-
 @attrs.define
 class Faults:
     """The faults of one history; none after `stop`."""
@@ -57,6 +51,11 @@ class Faults:
         """Draw which kinds a history has."""
         kinds = chance.sample(KINDS, len(KINDS) // 2)
         return cls(chance=chance, kinds=frozenset(kinds))
+
+    @classmethod
+    def none(cls) -> Faults:
+        """Return no faults at all."""
+        return cls(chance=random.Random(0), kinds=frozenset(), on=False)  # noqa: S311
 
     def strike(self, kind: str, odds: float) -> bool:
         """Return whether a fault of this kind happens now."""

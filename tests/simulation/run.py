@@ -112,6 +112,7 @@ class Simulation:
         self._acts = [self._submit] * 10 + [self._read] * 3 + [self._cancel] * 3
         self._acts += [self._ask, self._ask, self._drain, self._retry, self._give_up_waiting]
         self._acting = 0
+        self._closing = False
         self._started = False
         self._numbers = 0
 
@@ -171,7 +172,8 @@ class Simulation:
 
     async def _restart(self, member: Member) -> None:
         await anyio.sleep(self.chance.choice((0.1, 3.0, 20.0)))
-        self._add_host(member.name[0])
+        if not self._closing:
+            self._add_host(member.name[0])
 
     async def _serve(self, member: Member) -> None:
         clock = HostClock(simulated_clock(), member.power)
@@ -258,13 +260,14 @@ class Simulation:
         return "wild cancel" in self.faults.kinds
 
     def _user(self, member: Member, act: Callable[[Hodei], Awaitable[None]]) -> None:
-        self.tasks.start_soon(self._as_user, member, act)
+        submits = act in (self._submit, self._retry)
+        self._acting += submits
+        self.tasks.start_soon(self._as_user, member.hodei, act, submits)
 
-    async def _as_user(self, member: Member, act: Callable[[Hodei], Awaitable[None]]) -> None:
-        hodei = member.hodei
-        if hodei is None:
-            return
-        self._acting += act in (self._submit, self._retry)
+    async def _as_user(
+        self, hodei: Hodei | None, act: Callable[[Hodei], Awaitable[None]], submits: bool
+    ) -> None:
+        assert hodei is not None
         try:
             await act(hodei)
         except HodeiError:
@@ -273,7 +276,7 @@ class Simulation:
             if not _is_crash(error):
                 raise
         finally:
-            self._acting -= act in (self._submit, self._retry)
+            self._acting -= submits
 
     async def _pause(self, member: Member) -> None:
         self.history.note(self._now(), f"host {member.name} stops")
@@ -411,17 +414,15 @@ class Simulation:
 
     async def _why(self) -> str:
         """Return what the hosts say of the first job that has not ended."""
-        told = []
-        for job in self.disk.jobs.values():
-            if not job.state.is_final:
-                for member in self._alive():
-                    if member.hodei is not None:
-                        told.append(str(await member.hodei.handle(job.id).explain()))
-                break
-        return "; ".join(told)
+        job = next((job for job in self.disk.jobs.values() if not job.state.is_final), None)
+        hosts = [member.hodei for member in self._alive() if member.hodei is not None]
+        if job is None:
+            return ""
+        return "; ".join([str(await hodei.handle(job.id).explain()) for hodei in hosts])
 
     async def _close(self) -> None:
         """Close every host; nothing may be left."""
+        self._closing = True
         for member in self.members:
             member.leave.set()
         with anyio.move_on_after(120) as scope:

@@ -223,7 +223,7 @@ class Member:
         self._fleet.tell(WorkerProvisioning, self)
         session = await self._make()
         self._fleet.answered()
-        if session is None or self.overdue or self._ending:
+        if session is None or self.overdue:
             self.state = WorkerState.TERMINATING
             await self._fleet.keep_row(self.row())
             await self._until(lambda: self._provider.discard(self.id))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 import attrs
@@ -143,14 +144,21 @@ class Membership:
     def _hold_until(self, began: float) -> None:
         if self._lease is not None:
             self._lease.cancel()
-        self._lease = self._deadlines.at(
-            began + LEASE_SECONDS - _MARGIN_SECONDS, self._cannot_renew
-        )
+        self._arm(began + LEASE_SECONDS - _MARGIN_SECONDS)
 
-    def _cannot_renew(self) -> None:
-        """Give up before others may think us dead; alone, nobody is there to think so."""
+    def _arm(self, at: float) -> None:
+        self._lease = self._deadlines.at(at, partial(self._cannot_renew, at))
+
+    def _cannot_renew(self, due: float) -> None:
+        """Give up before others may think us dead; alone, nobody is there to think so.
+
+        If we ourselves stood still, the store knows whether others did: it is asked first.
+        """
         self._lease = None
-        if not self.alone:
+        now = self._clock.monotonic()
+        if now - due > _MARGIN_SECONDS / 2:
+            self._arm(now + _MARGIN_SECONDS / 2)
+        elif not self.alone:
             self._lose("its lease could not be renewed in time")
 
     def _lose(self, why: str) -> None:

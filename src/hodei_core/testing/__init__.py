@@ -10,6 +10,7 @@ from hodei_core.testing.contracts.advance import (
     CancelContract,
 )
 from hodei_core.testing.contracts.driver import StoreDriver, StoreSuite
+from hodei_core.testing.contracts.hosts import HostContract
 from hodei_core.testing.contracts.logs import LogContract
 from hodei_core.testing.contracts.output import RecordedOutput
 from hodei_core.testing.contracts.provider import (
@@ -42,6 +43,7 @@ __all__ = [
     "CapturedEvents",
     "FakeClock",
     "LiveExecution",
+    "HostContract",
     "LogContract",
     "Making",
     "ProgramContract",

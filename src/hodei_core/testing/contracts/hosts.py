@@ -1,0 +1,161 @@
+"""The suite of `HostRegistry` and of what hosts that share a store owe to one another."""
+
+# ruff: noqa: D102, S101 - the name of a test states the behaviour; a suite asserts
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import attrs
+
+from hodei_core.hosts import HostRecord
+from hodei_core.ids import HostId
+from hodei_core.jobs import Job
+from hodei_core.ports import (
+    Cover,
+    HostRegistry,
+    JoinHost,
+    Needs,
+    PutWorker,
+    RemoveHost,
+    RenewHost,
+    Store,
+)
+from hodei_core.states import JobState
+from hodei_core.testing.contracts.driver import StoreDriver, StoreSuite
+from hodei_core.testing.contracts.samples import WORKER, at, segment, worker
+from hodei_core.workers import Offer
+
+A, B = HostId("a"), HostId("b")
+
+
+class HostContract(StoreSuite):
+    """Two hosts on one store: `make_second` opens the content of a store once more."""
+
+    async def make_second(self, store: Store) -> Store:
+        """Return another store on the same content, not open. Override this."""
+        raise NotImplementedError
+
+    @asynccontextmanager
+    async def shared(self) -> AsyncIterator[tuple[StoreDriver, StoreDriver]]:
+        """Open a store as host A and once more as host B; both are registered."""
+        async with self.opened() as first:
+            second = StoreDriver(await self.make_second(first.store))
+            await second.store.open(B)
+            try:
+                await first.apply(JoinHost(HostRecord(id=A)))
+                await second.apply(JoinHost(HostRecord(id=B)))
+                yield first, second
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await second.store.close()
+
+    async def test_hosts_are_shown_in_the_order_in_which_they_joined(self) -> None:
+        async with self.shared() as (a, b):
+            offers = (Offer(provider="p", slots=3),)
+            record = HostRecord(id=A, beat=1, offers=offers)
+            assert (await a.apply(RenewHost(record))).applied
+            shown = await hosts(b).select()
+            assert shown == [record, HostRecord(id=B)]
+
+    async def test_a_host_that_was_given_up_cannot_renew_its_lease(self) -> None:
+        async with self.shared() as (a, b):
+            assert (await b.apply(RemoveHost(A, 0))).applied
+            assert not (await a.apply(RenewHost(HostRecord(id=A, beat=1)))).applied
+            assert [record.id for record in await hosts(a).select()] == [B]
+
+    async def test_a_host_whose_beat_went_on_is_not_removed(self) -> None:
+        async with self.shared() as (a, b):
+            await a.apply(RenewHost(HostRecord(id=A, beat=1)))
+            assert not (await b.apply(RemoveHost(A, 0))).applied
+            assert (await b.apply(RemoveHost(A, 1))).applied
+            assert not (await b.apply(RemoveHost(A))).applied
+
+    async def test_a_host_that_was_given_up_assigns_nothing(self) -> None:
+        async with self.shared() as (a, b):
+            await a.add_worker()
+            job = await a.add("one")
+            await b.apply(RemoveHost(A))
+            outcome = await a.try_move(job, assigned(job, A))
+            assert not outcome.applied
+            assert outcome.jobs == (job,)
+            assert (await b.try_move(job, assigned(job, B))).applied
+
+    async def test_what_a_host_left_that_was_given_up_is_abandoned(self) -> None:
+        async with self.shared() as (a, b):
+            for host in (A, B):
+                await a.apply(PutWorker(attrs.evolve(worker(f"of-{host}"), host_id=host)))
+            await a.add_worker()
+            mine, other = await a.add("one"), await a.add("two")
+            mine = await a.move(mine, assigned(mine, A))
+            await b.move(other, assigned(other, B))
+            assert await hosts(b).abandoned_jobs() == []
+            await b.apply(RemoveHost(A))
+            assert await hosts(b).abandoned_jobs() == [mine]
+            ids = [row.id for row in await hosts(b).abandoned_workers()]
+            assert "of-a" in ids
+            assert "of-b" not in ids
+
+    async def test_a_covered_job_is_shown_to_the_host_that_covers_it(self) -> None:
+        async with self.shared() as (a, b):
+            jobs = [await a.add("one"), await a.add("two")]
+            needs = Needs.of(jobs[0].spec)
+            await a.apply(Cover((jobs[0].id,), A, at(10**9)))
+            assert await a.store.queue.peek(needs, 9) == jobs
+            assert await b.store.queue.peek(needs, 9) == jobs[1:]
+            await b.apply(RemoveHost(A))
+            assert await b.store.queue.peek(needs, 9) == jobs
+
+    async def test_a_cover_ends(self) -> None:
+        async with self.shared() as (a, b):
+            job = await a.add("one")
+            await a.apply(Cover((job.id,), A, at(-(10**9))))
+            assert await b.store.queue.peek(Needs.of(job.spec), 9) == [job]
+
+    async def test_a_write_of_another_host_is_noticed_and_ones_own_is_not(self) -> None:
+        async with self.shared() as (a, b):
+            with anyio.fail_after(10):
+                await hosts(b).others_wrote()
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(hosts(b).others_wrote)
+                    await a.add("one")
+            await b.add("two")
+            with anyio.move_on_after(0.5) as scope:
+                await hosts(b).others_wrote()
+            assert scope.cancelled_caught
+
+    async def test_requests_are_told_to_whom_they_concern(self) -> None:
+        async with self.shared() as (a, b):
+            await a.add_worker()
+            waiting, mine = await a.add("waiting"), await a.add("mine")
+            await a.move(mine, assigned(mine, A))
+            await b.request_cancel(waiting, mine)
+            assert [job_id for job_id, _ in await hosts(a).cancel_requests(A)] == [
+                waiting.id,
+                mine.id,
+            ]
+            assert [job_id for job_id, _ in await hosts(b).cancel_requests(B)] == [waiting.id]
+
+    async def test_the_log_of_an_attempt_that_was_given_up_is_refused(self) -> None:
+        async with self.shared() as (a, _):
+            await a.add_worker()
+            job = await a.add("one")
+            await a.start(await a.move(job, assigned(job, A)))
+            assert (await a.append(job, segment(1, b"one\n"))).applied
+            assert not (await a.append(job, segment(2, b"two\n", attempt=7))).applied
+            assert (await a.store.logs.bounds(job.id)).last == 1
+
+
+def hosts(driver: StoreDriver) -> HostRegistry:
+    """Return the register of a shared store."""
+    registry = driver.store.hosts
+    assert registry is not None
+    return registry
+
+
+def assigned(job: Job, host_id: HostId) -> Job:
+    """Return a job as a host assigns it."""
+    assert job.state is JobState.PENDING
+    return job.assigned(WORKER, "p", at(1), host_id=host_id)

@@ -1,0 +1,206 @@
+"""Bugs to plant in our own code, each of which the tests must catch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A change that breaks a promise."""
+
+    name: str
+    file: str
+    """Below `src/hodei_core`."""
+
+    before: str
+    """What stands there exactly once."""
+
+    after: str
+    tests: tuple[str, ...] = field(default=())
+    """Named tests that catch it, where the simulator need not."""
+
+
+BUGS = (
+    Bug(
+        "drop the version check",
+        "backends/memory/store.py",
+        "if current is None or current.version != change.expected:",
+        "if current is None:",
+    ),
+    Bug(
+        "forget the reservation",
+        "runtime/fleet.py",
+        "        self.index.reserve(worker_id, job.spec.resources, job.spec.name)\n",
+        "        self.index[worker_id]\n",
+    ),
+    Bug(
+        "count arriving workers not at all",
+        "runtime/fleet_view.py",
+        "            if view.arriving:\n                yield",
+        "            if view.arriving < 0:\n                yield",
+        ("tests/fleet/test_provisioning.py",),
+    ),
+    Bug(
+        "count arriving workers twice",
+        "runtime/fleet_view.py",
+        "yield view.offer, view.arriving",
+        "yield view.offer, 2 * view.arriving",
+        ("tests/fleet/test_provisioning.py",),
+    ),
+    Bug(
+        "terminate a busy worker",
+        "runtime/fleet.py",
+        "        if self.index[member.id].slots_used == 0:\n            member.end()\n",
+        "        member.end()\n",
+        ("tests/fleet/test_retirement.py",),
+    ),
+    Bug(
+        "measure idleness from the heartbeat",
+        "runtime/member.py",
+        "                    self._silence.cancel()\n                    self._listen(lease, lease)\n",
+        "                    self._silence.cancel()\n                    self._listen(lease, lease)\n"
+        "                    self.freed = self._fleet.clock.monotonic()\n",
+        ("tests/fleet/test_retirement.py",),
+    ),
+    Bug(
+        "wake nobody when a slot is freed",
+        "runtime/assigner.py",
+        "            self._backlog.wake(self._fleet.index[worker_id].offer)\n",
+        "            pass\n",
+    ),
+    Bug(
+        "a breaker that never probes",
+        "scheduling/breaker.py",
+        "            return now >= self.retry_at",
+        "            return False",
+    ),
+    Bug(
+        "replay the history of a log twice",
+        "runtime/log_stream.py",
+        "                self._lines = segment.lines(self._cursor)",
+        "                self._lines = segment.lines()",
+        ("tests/runtime/test_log_stream.py",),
+    ),
+    Bug(
+        "forget the end of a log",
+        "runtime/dispatcher.py",
+        "        self._logs.close(job.id)\n        self._waiters.wake(job)",
+        "        self._waiters.wake(job)",
+    ),
+    Bug(
+        "forget those who wait",
+        "runtime/dispatcher.py",
+        "        self._logs.close(job.id)\n        self._waiters.wake(job)",
+        "        self._logs.close(job.id)",
+    ),
+    Bug(
+        "make a worker before the intent is written",
+        "runtime/member.py",
+        "        await self._fleet.keep_row(self.row())\n"
+        "        self._fleet.tell(WorkerProvisioning, self)\n"
+        "        session = await self._make()\n",
+        "        self._fleet.tell(WorkerProvisioning, self)\n"
+        "        session = await self._make()\n"
+        "        await self._fleet.keep_row(self.row())\n",
+    ),
+    Bug(
+        "forget a worker whose making failed",
+        "runtime/member.py",
+        "            await self._until(lambda: self._provider.discard(self.id))\n        else:\n"
+        "            await self._serve(session)",
+        "            pass\n        else:\n            await self._serve(session)",
+    ),
+    Bug(
+        "one worker too many",
+        "runtime/provided.py",
+        "return self.policy.max_workers - len(self.members)",
+        "return self.policy.max_workers + 1 - len(self.members)",
+    ),
+    Bug(
+        "one attempt too many",
+        "endings.py",
+        "counted < policy.max_attempts and",
+        "counted <= policy.max_attempts and",
+    ),
+    Bug(
+        "rescue jobs while their workers live",
+        "runtime/rescue.py",
+        "            await self._discard(worker, provider)\n",
+        "",
+    ),
+    Bug(
+        "never notice that the lease is gone",
+        "runtime/membership.py",
+        "        if not outcome.applied:\n            self._lose(",
+        "        if not outcome.applied and self._record is None:\n            self._lose(",
+    ),
+    Bug(
+        "take a host for dead after a second",
+        "runtime/membership.py",
+        "            if other.age >= LEASE_SECONDS:",
+        "            if other.age >= 1:",
+        ("tests/simulation/test_hosts.py",),
+    ),
+    Bug(
+        "append a log again whose commit was uncertain",
+        "backends/memory/logs.py",
+        "            if segment.first_seq > log.last:  # else",
+        "            if segment.first_seq > 0:  # else",
+    ),
+    Bug(
+        "take an uncertain commit for a refusal",
+        "runtime/dispatcher.py",
+        "return isinstance(change, Advance) and not outcome.applied and outcome.jobs == "
+        "(change.job,)",
+        "return False",
+    ),
+    Bug(
+        "begin a log anew on another host",
+        "runtime/dispatcher.py",
+        "            self._logs.open(job.id, last=bounds.last)",
+        "            self._logs.open(job.id)",
+    ),
+    Bug(
+        "let a drained worker take more",
+        "runtime/fleet.py",
+        "        self.index.stop(member.id)\n        member.drain()",
+        "        member.drain()",
+    ),
+    Bug(
+        "never look at what a dead host had covered",
+        "runtime/neighbourhood.py",
+        "        self._dispatcher.others_wrote()\n\n    async def rescue",
+        "\n    async def rescue",
+    ),
+    Bug(
+        "lose a cancel that comes between two attempts",
+        "runtime/dispatcher.py",
+        "        if outcome.cancel is not None:\n"
+        "            self.cancel(job.id, outcome.cancel.reason)\n",
+        "",
+        ("tests/runtime/test_cancel.py",),
+    ),
+    Bug(
+        "tell of a state before it is stored",
+        "runtime/recorder.py",
+        "                job = run.job.started(run.started_at)\n",
+        "                job = run.job.started(run.started_at)\n"
+        "                self._reporter.started(job)\n",
+    ),
+    Bug(
+        "keep no worker for the overtaken",
+        "scheduling/fairness.py",
+        "                self._index.keep(best.id, watch.key)\n",
+        "                pass\n",
+        ("tests/scheduling/test_fairness.py",),
+    ),
+    Bug(
+        "forget when the next delayed job is due",
+        "runtime/waiting.py",
+        "        if due_at is not None:\n"
+        "            self._arm_due(due_at)\n"
+        "        return outcome.jobs",
+        "        return outcome.jobs",
+    ),
+)

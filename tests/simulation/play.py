@@ -1,0 +1,28 @@
+"""Plays a seed in a process of its own, and stops one that spins."""
+
+from __future__ import annotations
+
+import signal
+
+from tests.simulation.run import Outcome, run
+
+SPIN_SECONDS = 30
+
+
+class SpinningError(BaseException):
+    """A history makes no progress."""
+
+
+def play(work: tuple[int, int]) -> Outcome:
+    """Run the history of a seed with so many actions."""
+
+    def stop(*_: object) -> None:
+        msg = f"it did not end within {SPIN_SECONDS} s of real time"
+        raise SpinningError(msg)
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.alarm(SPIN_SECONDS)
+    try:
+        return run(*work)
+    finally:
+        signal.alarm(0)

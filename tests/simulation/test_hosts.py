@@ -1,0 +1,235 @@
+"""Hosts that share a store: who is dead, who gives up, and what becomes of what they ran."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from hodei_core import Backoff, JobState, Reason, RetryPolicy
+from hodei_core.runtime.membership import LEASE_SECONDS
+from hodei_core.testing import simulated, simulated_clock
+from tests.simulation.scene import Scene
+
+TWICE = RetryPolicy(max_attempts=2, backoff=Backoff(first=0.1, jitter=0))
+
+
+@simulated
+async def test_the_work_of_a_host_that_dies_is_rescued_within_one_and_a_half_leases() -> None:
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks)
+        first, second = await scene.host(), await scene.host()
+        job = await first.hodei.submit("run 60", retry=TWICE)
+        await scene.until(lambda: scene.state(job) is JobState.RUNNING, 5)
+        first.crash()
+        mine = job.id
+        took = await scene.until(
+            lambda: any(
+                attempt.host_id == second.host_id for attempt in scene.disk.jobs[mine].attempts
+            ),
+            100,
+        )
+        assert took <= 1.5 * LEASE_SECONDS
+        assert scene.disk.jobs[mine].attempts[0].reason is Reason.WORKER_LOST
+        result = await second.hodei.handle(mine).wait()
+        assert result.ok
+        assert scene.runs(job) == 0
+        tasks.cancel_scope.cancel()
+
+
+@simulated
+async def test_a_job_that_may_start_once_fails_with_its_host() -> None:
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks)
+        first, second = await scene.host(), await scene.host()
+        job = await first.hodei.submit("run 60")
+        await scene.until(lambda: scene.state(job) is JobState.RUNNING, 5)
+        first.crash()
+        result = await second.hodei.handle(job.id).wait()
+        assert (result.state, result.reason) == (JobState.FAILED, Reason.WORKER_LOST)
+        assert result.message == "its host died"
+        tasks.cancel_scope.cancel()
+
+
+@simulated
+async def test_a_new_host_takes_up_what_a_dead_one_left() -> None:
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks)
+        first = await scene.host()
+        running = await first.hodei.submit("run 60", retry=TWICE)
+        await scene.until(lambda: scene.state(running) is JobState.RUNNING, 5)
+        waiting = await first.hodei.submit_many(["run 1"] * 20)
+        first.crash()
+        second = await scene.host()
+        for job in (running, *waiting):
+            assert (await second.hodei.handle(job.id).wait()).ok
+        tasks.cancel_scope.cancel()
+
+
+@simulated
+async def test_a_host_that_cannot_renew_its_lease_ends_its_work_before_others_take_it() -> None:
+    """The catalogue's B3."""
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks)
+        first, second = await scene.host(), await scene.host()
+        job = await first.hodei.submit("run 60", retry=TWICE)
+        await scene.until(lambda: scene.state(job) is JobState.RUNNING, 5)
+        old = first.host_id
+        first.faults.kinds, first.faults.on = frozenset({"store busy"}), True
+        first.faults.chance.random = lambda: 0.0  # type: ignore[method-assign]
+        ended = await scene.until(lambda: scene.runs(job) == 0, 100)
+        assert ended <= LEASE_SECONDS
+        first.faults.on = False
+        await scene.until(lambda: first.host_id != old, 60)
+        assert (await second.hodei.handle(job.id).wait()).ok
+        assert (await first.hodei.run("run 1")).ok
+        tasks.cancel_scope.cancel()
+
+
+@simulated
+async def test_a_host_alone_that_cannot_renew_its_lease_runs_on() -> None:
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks)
+        first = await scene.host()
+        job = await first.hodei.submit("run 60")
+        await scene.until(lambda: scene.state(job) is JobState.RUNNING, 5)
+        first.faults.kinds, first.faults.on = frozenset({"store busy"}), True
+        first.faults.chance.random = lambda: 0.0  # type: ignore[method-assign]
+        await anyio.sleep(30)
+        first.faults.on = False
+        assert scene.runs(job) == 1
+        assert (await job.wait()).ok
+        assert len(scene.disk.jobs[job.id].attempts) == 1
+        tasks.cancel_scope.cancel()
+
+
+@simulated
+@pytest.mark.parametrize("jump", [-3600, 3600])
+async def test_a_wall_clock_that_jumps_ends_nothing_and_makes_nobody_dead(jump: float) -> None:
+    """The catalogue's B4."""
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks)
+        first, _ = await scene.host(), await scene.host()
+        job = await first.hodei.submit("run 40", timeout=60)
+        await scene.until(lambda: scene.state(job) is JobState.RUNNING, 5)
+        simulated_clock().jump(jump)
+        result = await job.wait()
+        assert result.ok
+        assert len(result.attempts) == 1
+        assert result.duration is not None
+        assert result.duration.total_seconds() >= 0
+        assert len(scene.disk.hosts) == 2
+        late = await first.hodei.run("run 40", timeout=10)
+        assert late.state is JobState.TIMED_OUT
+        tasks.cancel_scope.cancel()
+
+
+@simulated
+async def test_hosts_that_sleep_together_and_wake_take_nobody_for_dead() -> None:
+    """The catalogue's B5: the machine is suspended."""
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks)
+        hosts = [await scene.host(), await scene.host()]
+        job = await hosts[0].hodei.submit("run 90")
+        await scene.until(lambda: scene.state(job) is JobState.RUNNING, 5)
+        before = list(scene.disk.hosts)
+        for host in hosts:
+            host.power.pause()
+        await anyio.sleep(60)
+        for host in hosts:
+            host.power.go_on()
+        await anyio.sleep(60)
+        assert list(scene.disk.hosts) == before
+        assert (await job.wait()).ok
+        assert len(scene.disk.jobs[job.id].attempts) == 1
+        tasks.cancel_scope.cancel()
+
+
+@simulated
+async def test_a_host_that_was_stopped_past_its_lease_changes_nothing_that_was_rescued() -> None:
+    """The catalogue's B2 and B6: the late end of an attempt that somebody else closed."""
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks)
+        first, second = await scene.host(), await scene.host()
+        old = first.host_id
+        job = await first.hodei.submit("run 5", retry=TWICE)
+        await scene.until(lambda: scene.state(job) is JobState.RUNNING, 4)
+        first.power.pause()
+        await scene.until(lambda: old not in scene.disk.hosts, 2 * LEASE_SECONDS)
+        result = await second.hodei.handle(job.id).wait()
+        assert result.ok
+        assert [a.reason for a in result.attempts] == [Reason.WORKER_LOST, None]
+        first.power.go_on()
+        await scene.until(lambda: first.host_id != old, 60)
+        assert scene.disk.jobs[job.id].attempts == result.attempts
+        assert (await first.hodei.run("run 1")).ok
+        tasks.cancel_scope.cancel()
+
+
+@simulated
+async def test_the_end_of_an_attempt_and_its_rescue_yield_one_outcome() -> None:
+    """The catalogue's B6: whoever commits first."""
+    for late in range(20):
+        async with anyio.create_task_group() as tasks:
+            scene = Scene(tasks)
+            first, second = await scene.host(), await scene.host()
+            job = await first.hodei.submit("run 14")
+            await scene.until(lambda scene=scene, job=job: scene.state(job) is JobState.RUNNING, 4)
+            first.power.pause()
+            await anyio.sleep(10 + late / 4)
+            first.power.go_on()
+            told = await second.hodei.handle(job.id).wait()
+            assert scene.state(job) is told.state
+            await anyio.sleep(30)
+            assert scene.state(job) is told.state
+            assert scene.runs(job) == 0
+            tasks.cancel_scope.cancel()
+
+
+@simulated
+async def test_hosts_share_what_waits_and_run_nothing_twice() -> None:
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks)
+        hosts = [await scene.host(), await scene.host()]
+        jobs = await hosts[0].hodei.submit_many(["run 1"] * 200)
+        for job in jobs:
+            assert (await hosts[1].hodei.handle(job.id).wait()).ok
+        owners = {job.attempts[0].host_id for job in scene.disk.jobs.values()}
+        assert owners == {host.host_id for host in hosts}
+        assert all(len(job.attempts) == 1 for job in scene.disk.jobs.values())
+        tasks.cancel_scope.cancel()
+
+
+@simulated
+async def test_a_job_is_cancelled_from_another_host_within_a_moment() -> None:
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks)
+        first, second = await scene.host(), await scene.host()
+        job = await first.hodei.submit("hang")
+        await scene.until(lambda: scene.state(job) is JobState.RUNNING, 5)
+        await anyio.sleep(1)
+        other = second if scene.disk.jobs[job.id].attempt.host_id == first.host_id else first
+        began = simulated_clock().monotonic()
+        result = await other.hodei.handle(job.id).cancel("enough")
+        assert simulated_clock().monotonic() - began < 0.3 + 0.3 + 5
+        assert (result.state, result.message) == (JobState.CANCELLED, "enough")
+        assert scene.runs(job) == 0
+        tasks.cancel_scope.cancel()
+
+
+@simulated
+async def test_a_job_that_no_live_host_could_run_waits_a_minute_for_one_that_can() -> None:
+    """Promise 12 in a shared store."""
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks)
+        first = await scene.host()
+        job = await first.hodei.submit("run 1", requires={"gpu": "yes"})
+        behind = await first.hodei.submit("run 1")
+        assert (await behind.wait()).ok
+        await anyio.sleep(50)
+        assert scene.state(job) is JobState.PENDING
+        assert "no label 'gpu'" in str(await job.explain())
+        result = await job.wait()
+        assert result.reason is Reason.UNSCHEDULABLE
+        waited = (result.finished_at - result.submitted_at).total_seconds()
+        assert 60 <= waited <= 62
+        tasks.cancel_scope.cancel()
