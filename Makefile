@@ -22,11 +22,12 @@ EXAMPLE_TESTS := $(wildcard tests/test_examples.py tests/examples)
 .DEFAULT_GOAL := help
 # Targets share one environment and install into it.
 .NOTPARALLEL:
-.PHONY: help demo test examples lint format types mypy verifytypes docs bench clean
+.PHONY: help demo test simulate examples lint format types mypy verifytypes docs bench clean
 
 help:
 	@echo 'make demo      run examples/demo.py'
 	@echo 'make test      run the tests'
+	@echo 'make simulate  play 300 fixed histories of faults and 100 fresh ones'
 	@echo 'make examples  run the tests of the examples'
 	@echo 'make lint      check style and format (make format: mend them)'
 	@echo 'make types     check types, and that the public ones are complete'
@@ -41,6 +42,11 @@ demo: $(STAMPS)/test
 # A file is run by one process, so that what its tests share is made once. ARGS='-n 0': one after another.
 test: $(STAMPS)/test
 	$(IN_VENV) -m pytest -n auto --dist loadfile $(ARGS)
+
+# The fresh ones differ in each run: a failure prints its seed and the command that replays it.
+simulate: $(STAMPS)/test
+	$(IN_VENV) -m tests.simulation --seeds 300 --processes 2 $(ARGS)
+	$(IN_VENV) -m tests.simulation --seeds 100 --first $$($(IN_VENV) -c 'import secrets; print(10_000 + secrets.randbelow(10**9))') --processes 2 $(ARGS)
 
 examples: $(STAMPS)/test
 	$(if $(EXAMPLE_TESTS),,$(error There are no tests of examples: tests/test_examples.py or tests/examples))

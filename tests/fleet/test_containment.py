@@ -143,7 +143,7 @@ async def test_an_absurd_error_of_an_end_is_an_end_to_be_asked_for_again(
             assert (await hodei.run("x")).ok
             await ended.wait_for(WorkerTerminated)
             assert (await hodei.run("x")).ok
-    assert [worker.ends_asked for worker in provider.workers.values()][:2] == [3, 3]
+    assert [worker.discards for worker in provider.workers.values()][:2] == [3, 3]
     assert_sound(provider)
     assert_nothing_left(provider)
 

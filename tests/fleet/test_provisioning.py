@@ -476,4 +476,4 @@ async def test_a_constant_load_makes_and_ends_no_workers_in_a_day() -> None:
             assert len(made) == 3
     assert provider.asked_at == [pytest.approx(0, abs=1)] * 3
     assert min(worker.gone_at or 0 for worker in provider.workers.values()) >= 24 * HOUR
-    assert provider.ends_asked == 0
+    assert provider.discards == 0

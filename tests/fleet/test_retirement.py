@@ -311,7 +311,7 @@ async def test_a_worker_that_refuses_to_end_is_asked_until_it_is_gone(
         assert (await job.snapshot()).state is JobState.PENDING
         assert provider.asked == 1
         assert (await job.wait()).ok
-        assert first.ends_asked == 6
+        assert first.discards == 6
         assert first.gone_at == pytest.approx(10 + 6.2, abs=0.6)
         assert [w.id for w in await hodei.list_workers()] == provider.alive
     assert_sound(provider)
@@ -335,7 +335,7 @@ async def test_what_a_failed_making_left_is_asked_to_end_until_it_is_gone(
         assert await states(hodei) == [WorkerState.TERMINATING]
         assert (await job.wait()).ok
         first, second = provider.workers.values()
-        assert first.ends_asked == 6
+        assert first.discards == 6
         assert first.gone_at is not None
         assert first.gone_at <= second.asked_at
     assert_sound(provider)
@@ -346,7 +346,8 @@ async def test_what_a_failed_making_left_is_asked_to_end_until_it_is_gone(
 async def test_a_worker_whose_end_is_never_confirmed_keeps_its_room_and_hinders_no_other() -> None:
     """D4: row not dropped before; the host closes all the same."""
     provider = ScriptedProvider(
-        makings=lambda n: Making(end_hangs=n == 1), policy=policy(max_workers=2, idle_timeout=10)
+        makings=lambda n: Making(end_hangs=n == 1),
+        policy=policy(max_workers=2, idle_timeout=10),
     )
     async with Hodei(providers=[provider]) as hodei:
         await hodei.run("x")

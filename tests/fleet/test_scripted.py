@@ -128,9 +128,9 @@ async def test_what_is_outside_can_be_read_at_any_time() -> None:
         assert len(provider.executed) == 2
         first = provider.workers[provider.executed[0].worker_id]
         assert repr(first) == f"<ScriptedWorker {first.id} ended>"
-        assert (first.number, first.ready_at, first.ends_asked) == (1, 2, 1)
+        assert (first.number, first.ready_at, first.discards) == (1, 2, 1)
         assert first.gone_at == pytest.approx(12 + 20, abs=1.1)
-        assert provider.ends_asked == 2
+        assert provider.discards == 2
 
 
 @simulated
@@ -230,6 +230,13 @@ def test_what_no_worker_can_do_is_refused(field: str) -> None:
 def test_what_no_worker_can_count_is_refused(field: str) -> None:
     with pytest.raises(ValueError, match=f"{field} must be a whole number from 0, not -1"):
         making(field, -1)
+
+
+def test_a_script_says_something_of_workers() -> None:
+    with pytest.raises(ValueError, match="makings must not be empty"):
+        ScriptedProvider(makings=[])
+    with pytest.raises(ValueError, match="slots must be a whole number from 1, not 0"):
+        ScriptedProvider(slots=0)
 
 
 def test_a_script_shows_what_it_says() -> None:

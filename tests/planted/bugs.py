@@ -58,8 +58,8 @@ BUGS = (
     Bug(
         "measure idleness from the heartbeat",
         "runtime/member.py",
-        "                    self._silence.cancel()\n                    self._listen(lease, lease)\n",
-        "                    self._silence.cancel()\n                    self._listen(lease, lease)\n"
+        "                    self._silence.cancel()\n",
+        "                    self._silence.cancel()\n"
         "                    self.freed = self._fleet.clock.monotonic()\n",
         ("tests/fleet/test_retirement.py",),
     ),

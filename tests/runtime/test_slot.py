@@ -33,6 +33,9 @@ class Host:
     def log_of(self, run: Run) -> LogBuffer:
         raise AssertionError
 
+    async def prepare(self, run: Run) -> None:
+        raise AssertionError
+
     async def settle_log(self, log: LogBuffer) -> None:
         raise AssertionError
 

@@ -53,7 +53,7 @@ class Workshop:
             await self._starts[command].wait()
 
     def provider(self, **options: object) -> MemoryProvider:
-        """Return a provider that runs jobs here; unless told otherwise, all its workers are kept."""
+        """Return a provider that runs jobs here; unless told otherwise it keeps its workers."""
         options.setdefault("min_workers", options.get("max_workers", 1))
         return MemoryProvider(self.handle, **options)  # type: ignore[arg-type]
 

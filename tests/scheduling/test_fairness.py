@@ -245,10 +245,6 @@ def test_a_job_that_comes_before_takes_room_of_a_kept_worker_and_one_behind_does
     assert simulation.started.get(behind, FOR_EVER) > simulation.started[large]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="SchedulerView.candidates shows a kept worker to jobs for which others have room",
-)
 @pytest.mark.parametrize("strategy", ["least_loaded", "most_capacity", "round_robin"])
 def test_a_job_of_a_higher_priority_takes_no_kept_worker_if_another_has_room(
     strategy: WorkerStrategyName,

@@ -55,7 +55,7 @@ class Faults:
     @classmethod
     def none(cls) -> Faults:
         """Return no faults at all."""
-        return cls(chance=random.Random(0), kinds=frozenset(), on=False)  # noqa: S311
+        return cls(chance=random.Random(0), kinds=frozenset(), on=False)
 
     def strike(self, kind: str, odds: float) -> bool:
         """Return whether a fault of this kind happens now."""

@@ -19,9 +19,11 @@ from hodei_core import (
     JobHandle,
     JobSpec,
     JobState,
+    Needs,
     Resources,
     RetryPolicy,
     SubscriberLagged,
+    WaitingFor,
     WorkerPolicy,
 )
 from hodei_core.ids import JobId
@@ -35,6 +37,9 @@ from tests.simulation.store import HostClock, Power, SimulatedStore
 from tests.simulation.world import SimulatedProvider, World
 
 ACTIONS = 100
+IDLE_SECONDS = 5
+"""That a job may wait beside a worker that has room for it."""
+
 SETTLE_SECONDS = 1_800.0
 """Of virtual time, within which everything must have ended once the faults have stopped."""
 
@@ -112,6 +117,7 @@ class Simulation:
         self._acts = [self._submit] * 10 + [self._read] * 3 + [self._cancel] * 3
         self._acts += [self._ask, self._ask, self._drain, self._retry, self._give_up_waiting]
         self._acting = 0
+        self._passed: dict[JobId, int] = {}
         self._closing = False
         self._started = False
         self._numbers = 0
@@ -399,7 +405,34 @@ class Simulation:
                 left = f"{self._left()} {await self._why()}"
                 msg = f"liveness: {left} after {SETTLE_SECONDS:g} s without faults"
                 raise InvariantError(msg)
+            self._check_idle()
             await anyio.sleep(1)
+
+    def _check_idle(self) -> None:
+        """Hold that no job waits for long beside a worker that has room for it."""
+        passed: dict[JobId, int] = {}
+        for member in self._alive():
+            if member.hodei is None:
+                continue
+            index = member.hodei._host.fleet.index
+            if member.hodei._host.dispatcher.draining or member.hodei._host.dispatcher._paused:
+                continue
+            for job in self.disk.jobs.values():
+                needs = Needs.of(job.spec)
+                if (
+                    job.waiting_for is WaitingFor.CAPACITY
+                    and job.spec.prefers is None
+                    and self.disk.covers.get(job.id) is None
+                    and any(
+                        worker.fits(needs.resources) and index.kept(worker.id) is None
+                        for worker in index.workers()
+                    )
+                ):
+                    passed[job.id] = self._passed.get(job.id, 0) + 1
+                    if passed[job.id] > IDLE_SECONDS:
+                        msg = f"{job.id} waits beside a worker of {member.name} that has room"
+                        raise InvariantError(msg)
+        self._passed = passed
 
     def _left(self) -> str:
         open_ = [job for job in self.disk.jobs.values() if not job.state.is_final]

@@ -1,4 +1,4 @@
-"""Hosts on one simulated store without random faults, for tests that bring about one of their own."""
+"""Hosts on one simulated store without random faults, for tests that bring about their own."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Scene:
         """Return after how many seconds a fact is true, which must be within so many."""
         began = simulated_clock().monotonic()
         with anyio.fail_after(seconds):
-            while not met():
+            while not met():  # noqa: ASYNC110 - virtual time: a look costs nothing
                 await anyio.sleep(0.05)
         return simulated_clock().monotonic() - began
 

@@ -169,20 +169,24 @@ async def test_a_host_that_was_stopped_past_its_lease_changes_nothing_that_was_r
 async def test_the_end_of_an_attempt_and_its_rescue_yield_one_outcome() -> None:
     """The catalogue's B6: whoever commits first."""
     for late in range(20):
-        async with anyio.create_task_group() as tasks:
-            scene = Scene(tasks)
-            first, second = await scene.host(), await scene.host()
-            job = await first.hodei.submit("run 14")
-            await scene.until(lambda scene=scene, job=job: scene.state(job) is JobState.RUNNING, 4)
-            first.power.pause()
-            await anyio.sleep(10 + late / 4)
-            first.power.go_on()
-            told = await second.hodei.handle(job.id).wait()
-            assert scene.state(job) is told.state
-            await anyio.sleep(30)
-            assert scene.state(job) is told.state
-            assert scene.runs(job) == 0
-            tasks.cancel_scope.cancel()
+        await _end_and_rescue(10 + late / 4)
+
+
+async def _end_and_rescue(stopped: float) -> None:
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks)
+        first, second = await scene.host(), await scene.host()
+        job = await first.hodei.submit("run 14")
+        await scene.until(lambda: scene.state(job) is JobState.RUNNING, 4)
+        first.power.pause()
+        await anyio.sleep(stopped)
+        first.power.go_on()
+        told = await second.hodei.handle(job.id).wait()
+        assert scene.state(job) is told.state
+        await anyio.sleep(30)
+        assert scene.state(job) is told.state
+        assert scene.runs(job) == 0
+        tasks.cancel_scope.cancel()
 
 
 @simulated

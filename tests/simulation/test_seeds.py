@@ -1,4 +1,4 @@
-"""A few seeds in every run of the tests; `.ci/run` plays hundreds, `python -m tests.simulation` any."""
+"""A few seeds in every run of the tests; `python -m tests.simulation` plays any number."""
 
 from __future__ import annotations
 

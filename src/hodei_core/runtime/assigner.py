@@ -29,7 +29,7 @@ from hodei_core.scheduling.decisions import (
     Wait,
 )
 from hodei_core.scheduling.fairness import Fairness
-from hodei_core.scheduling.scheduler import IN_USE, Scheduler
+from hodei_core.scheduling.scheduler import IN_USE, Scheduler, making
 from hodei_core.states import JobState, Reason, WaitingFor
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -155,8 +155,7 @@ class Assigner:
             if isinstance(decision, Assign):
                 self._plan_assignment(plan, of, decision)
             elif isinstance(decision, Provision):
-                why = Wait(WaitingFor.PROVISIONING, decision.reasons)
-                self._park(of, why, wanting=True)
+                self._park(of, making(decision.provider), wanting=True)
                 self._demand_changed = True
             elif isinstance(decision, Wait):
                 self._park(of, decision)

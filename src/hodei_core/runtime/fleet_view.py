@@ -40,19 +40,19 @@ class SchedulerView:
     def candidates(self, needs: Needs, most: int) -> Sequence[Candidate]:
         """Return workers on which the job fits now, at most `most`.
 
-        First those that ran a job of its name, then those kept for it, then others in rotation.
+        First those that ran a job of its name, then others in rotation; if there are none, those
+        that are kept for a job at its place or behind it.
         """
         found = self._index.candidates(needs, most)
         job = self.job
-        first: list[Candidate] = []
         if job.spec.name is not None:
             first = self._index.namesakes(job.spec.name, needs)
-        if self._index.keeps:
-            first += self._index.keepers(needs, key_of(job))
-        if not first:
-            return found
-        known = {worker.id for worker in first}
-        return [*first, *(worker for worker in found if worker.id not in known)][:most]
+            if first:
+                known = {worker.id for worker in first}
+                return [*first, *(one for one in found if one.id not in known)][:most]
+        if not found and self._index.keeps:
+            return self._index.keepers(needs, key_of(job))[:most]
+        return found
 
     def matching(self, needs: Needs) -> Sequence[Offer]:
         """Return the offers of live workers on which such a job could run, were they free."""

@@ -77,6 +77,12 @@ IN_USE = Wait(WaitingFor.CAPACITY, ("every worker that fits is in use",))
 """What becomes of a job whose turn comes when a slot is freed."""
 
 
+def making(*providers: str) -> Wait:
+    """Return what becomes of a job that these providers make a worker for."""
+    reasons = tuple(f"{name} is making a worker that fits" for name in providers)
+    return Wait(WaitingFor.PROVISIONING, reasons)
+
+
 class SmartScheduler(Scheduler):
     """Reuses before it provisions: a worker that fits, else a provider that can make one.
 
@@ -134,7 +140,7 @@ def _prefer(
             if provider.askable:
                 return Provision(name, (f"the job prefers {name}, which can make a worker",))
             if provider.arriving:
-                return Wait(WaitingFor.PROVISIONING, (_arriving(provider.name),))
+                return making(name)
     return list(candidates)
 
 
@@ -144,7 +150,7 @@ def _without_worker(
     """Decide about a job that no worker has room for and that none can be made for now."""
     arriving = [provider.name for provider in able if provider.arriving]
     if arriving:
-        return Wait(WaitingFor.PROVISIONING, tuple(map(_arriving, arriving)))
+        return making(*arriving)
     if view.matching(needs):
         return IN_USE
     if able and all(provider.never is not None for provider in able):
@@ -170,10 +176,6 @@ def _strategy(argument: str, given: S | str, named: Mapping[str, S]) -> S:
         msg = f"{argument} must be a function or one of {', '.join(named)}, not {given!r}"
         raise ValueError(msg)
     return named[given]
-
-
-def _arriving(name: str) -> str:
-    return f"{name} is making a worker that fits"
 
 
 def _obstacle(provider: ProviderView) -> str:

@@ -43,7 +43,7 @@ class ScriptedWorker:
         self.silent: bool = False
         """Whether nothing is heard of it any more."""
 
-        self.ends_asked: int = 0
+        self.discards: int = 0
         """How often it was told to end, by `terminate` or `discard`."""
 
         self.ended_under: list[LiveExecution] = []
@@ -89,7 +89,7 @@ class Outside:
         Raises:
             BaseException: it refuses, with the error of its making.
         """
-        worker.ends_asked += 1
+        worker.discards += 1
         worker.ended_under += [live for live in self.executing if live.worker_id == worker.id]
         if worker.gone_at is not None:
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import anyio
 
@@ -69,6 +69,9 @@ class ScriptedProvider(WorkerProvider):
         policy: WorkerPolicy = _POLICY,
     ) -> None:
         slots = whole_number("slots", slots, least=1)
+        if isinstance(makings, Sequence) and not makings:
+            msg = "makings must not be empty: its last one is repeated"
+            raise ValueError(msg)
         self._offer = Offer(
             provider=name,
             slots=slots,
@@ -131,9 +134,9 @@ class ScriptedProvider(WorkerProvider):
         return [worker.asked_at for worker in self.workers.values()]
 
     @property
-    def ends_asked(self) -> int:
+    def discards(self) -> int:
         """How often workers were told to end, by `terminate` or `discard`."""
-        return sum(worker.ends_asked for worker in self.workers.values())
+        return sum(worker.discards for worker in self.workers.values())
 
     # What a test does
 
@@ -185,9 +188,8 @@ class ScriptedProvider(WorkerProvider):
         await self._pass(making)
         if making.error is not None:
             raise making.error
-        others = [self._sessions[id_] for id_ in self.alive]
-        if making.duplicate and others:
-            return others[0]
+        if making.duplicate and self.alive:
+            return self._sessions[self.alive[0]]
         session = self._sessions[worker_id] = ScriptedSession(worker, self._outside, self._act_of)
         self._outside.make(worker, session.cut)
         if making.reply_lost:
