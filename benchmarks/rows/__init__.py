@@ -14,6 +14,7 @@ from benchmarks.rows import (
     noop,
     processes,
     readers,
+    scale,
     simulation,
 )
 
@@ -26,6 +27,7 @@ ROWS = {
         logs,
         readers,
         decision,
+        scale,
         memory,
         loop,
         idle,

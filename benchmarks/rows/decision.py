@@ -38,7 +38,7 @@ _PLACEABLE = JobSpec("true")
 _LABELS = {"kind": "rare"}
 
 
-class _World:
+class World:
     """The pure core, put to use as the dispatcher does, over so many workers and jobs.
 
     Nine jobs of ten come first and cannot be placed: half their classes need a label whose only
@@ -46,19 +46,24 @@ class _World:
     wherever a slot is free.
     """
 
-    def __init__(self, workers: int, pending: int, *, free: int) -> None:
+    def __init__(self, workers: int, pending: int, *, free: int, providers: int = 1) -> None:
         self._index = WorkerIndex()
         self._backlog = Backlog()
         self._scheduler = SmartScheduler()
         self._stored: dict[Needs, deque[Job]] = {}
         self._seq = 0
-        plain = Offer(provider="p", slots=_SLOTS, resources=Resources(cpus=_SLOTS))
-        rare = Offer(provider="p", resources=Resources(cpus=_SLOTS), labels=_LABELS)
-        self._providers = (ProviderView(name="p", offer=plain, room=0, arriving=0),)
+        plain = [
+            Offer(provider=f"p{number}", slots=_SLOTS, resources=Resources(cpus=_SLOTS))
+            for number in range(providers)
+        ]
+        rare = Offer(provider="p0", resources=Resources(cpus=_SLOTS), labels=_LABELS)
+        self._providers = tuple(
+            ProviderView(name=offer.provider, offer=offer, room=0, arriving=0) for offer in plain
+        )
         self._add(WorkerId("rare"), rare, used=1)
         self._workers = deque(WorkerId(f"w{number}") for number in range(workers))
-        for worker in self._workers:
-            self._add(worker, plain, used=_SLOTS - free)
+        for number, worker in enumerate(self._workers):
+            self._add(worker, plain[number % providers], used=_SLOTS - free)
         self._placed: list[WorkerId] = []
         self.job: Job
         self._fill(pending)
@@ -161,16 +166,16 @@ async def _measure(quick: bool) -> list[Figure]:
     large = (100, 10_000) if quick else _LARGE
     rounds = 2 if quick else 15
 
-    def freed(world: _World) -> Measure:
+    def freed(world: World) -> Measure:
         return lambda: world.as_slots_free(20 if quick else 2_000)
 
-    def burst(world: _World) -> Measure:
+    def burst(world: World) -> Measure:
         return lambda: world.in_a_burst(40)
 
-    full = (_World(*_SMALL, free=0), _World(*large, free=0))
+    full = (World(*_SMALL, free=0), World(*large, free=0))
     freed_rounds = await take_turns(rounds, *map(freed, full))
     del full
-    idle = (_World(*_SMALL, free=4), _World(*large, free=4))
+    idle = (World(*_SMALL, free=4), World(*large, free=4))
     burst_rounds = await take_turns(rounds * 20, *map(burst, idle))
     what = f"CPU time of a job placed, {large[0]:,} workers and {large[1]:,} pending"
     return [

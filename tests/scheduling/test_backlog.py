@@ -280,8 +280,8 @@ def test_a_class_that_is_unparked_is_considered_and_no_longer_waits_for_offers()
     of = head(backlog)
     backlog.park(of, WAIT, (HERE, THERE), wanting=True)
     backlog.unpark(of)
-    assert (of.parked, of.parked_at, of.wanting) == (None, (), False)
-    assert backlog._parked_at == {}
+    assert (of.parked, of.wanting) == (None, False)
+    backlog.wake(HERE)
     assert head(backlog) is of
     assert taken(backlog) == [1, 2]
 
@@ -444,7 +444,7 @@ def test_nothing_is_left_of_classes_that_are_gone() -> None:
         else:
             backlog.take(of)
     assert not backlog
-    assert backlog._parked_at == {}
+    assert backlog._listed_at == {}
     assert backlog._wanting == {}
     assert backlog._numbered == {}
     assert len(backlog._heads) < 200

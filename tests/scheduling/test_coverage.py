@@ -179,6 +179,19 @@ def test_shares_of_a_cpu_add_up() -> None:
     assert covering([(offer(slots=20, cpus=0.3), 2)]).take(needs(cpus=0.1), 7) == 1
 
 
+def test_a_worker_that_lacks_a_little_covers_nothing() -> None:
+    coverage = covering([(offer(slots=9, cpus=1), 1)])
+    assert coverage.take(needs(cpus=0.5), 1) == 0
+    assert coverage.take(needs(cpus=0.500001), 1) == 1
+    assert coverage.take(needs(cpus=0.5), 1) == 0
+
+
+def test_each_of_alike_workers_keeps_the_slots_that_it_has_left() -> None:
+    coverage = covering([(offer(slots=2, cpus=2), 3)])
+    assert coverage.take(needs(cpus=2), 3) == 0
+    assert coverage.take(needs(cpus=0), 4) == 1
+
+
 def test_nothing_is_covered_by_no_worker() -> None:
     assert Coverage().take(needs(), 7) == 7
     assert covering([(offer(slots=4), 0)]).take(needs(), 7) == 7

@@ -54,6 +54,10 @@ def kept_for_one(*workers: Offer, length: float = 10) -> tuple[Simulation, int]:
 # Nothing that can be placed waits for ever
 
 
+def test_the_patience_is_that_of_the_contract() -> None:
+    assert PATIENCE_SECONDS == 30
+
+
 @pytest.mark.parametrize("length", [2.0, 5.0, 10.0, 30.0])
 def test_a_large_job_under_an_endless_trickle_starts_within_thirty_seconds_plus_their_length(
     length: float,
@@ -207,6 +211,7 @@ def test_a_worker_is_kept_after_thirty_seconds_and_not_before() -> None:
     simulation, large = overtaken()
     at, _ = simulation.overtaken[large]
     simulation.run(at + PATIENCE_SECONDS - simulation.now - 0.1)
+    simulation.fairness.keep(simulation.now)
     assert simulation.kept == {}
     simulation.run(0.1)
     assert simulation.kept == {FIRST: large}
@@ -232,16 +237,13 @@ def test_a_job_of_a_higher_priority_takes_room_of_a_kept_worker() -> None:
 
 def test_a_job_that_comes_before_takes_room_of_a_kept_worker_and_one_behind_does_not() -> None:
     simulation = crowded()
-    before = simulation.submit(1, delay=100)
+    before = simulation.submit(1, delay=PATIENCE_SECONDS + 5)
     large = simulation.submit(1, cpus=4)
-    simulation.watched.add(large)
-    simulation.run(PATIENCE_SECONDS)
-    while not simulation.kept:
-        simulation.run(0.5)
-    simulation.cancel(before)
+    simulation.run(PATIENCE_SECONDS + 5)
+    assert simulation.kept == {FIRST: large}
     behind = simulation.submit(1)
-    simulation.run(simulation.overtaken[large][0] + PATIENCE_SECONDS + 10 - simulation.now)
-    assert large in simulation.started
+    simulation.run(10)
+    assert simulation.started[before] < simulation.started[large] < simulation.now
     assert simulation.started.get(behind, FOR_EVER) > simulation.started[large]
 
 
@@ -311,6 +313,44 @@ def test_a_worker_without_a_free_slot_lacks_more_than_one_with_a_slot() -> None:
     assert list(simulation.kept) == [SECOND]
 
 
+def test_memory_that_is_missing_counts_as_cpus_do() -> None:
+    simulation = Simulation(*[offer(cpus=64, slots=8, memory=8)] * 2)
+    for memory in (8, 2):
+        simulation.submit(FOR_EVER, memory=memory)
+        simulation.run()
+    simulation.submit(1, memory=8)
+    simulation.run()
+    simulation.submit(1, memory=0)
+    simulation.run(PATIENCE_SECONDS)
+    (kept,) = simulation.kept
+    assert simulation.index[kept].memory_free == 6
+
+
+def test_a_job_that_becomes_the_first_of_its_needs_by_its_priority_is_not_overtaken_for_ever() -> (
+    None
+):
+    simulation = Simulation(HOST)
+    simulation.trickle(2.5, 10, priority=1)
+    simulation.run(20)
+    simulation.submit(1, cpus=4)
+    simulation.run(20)
+    urgent = simulation.submit(1, cpus=4, priority=1)
+    simulation.run(PATIENCE_SECONDS + 15)
+    assert urgent in simulation.started
+
+
+def test_a_job_that_was_behind_one_that_was_overtaken_is_not_overtaken_by_those_ahead() -> None:
+    simulation = Simulation(HOST)
+    simulation.submit(10, cpus=4)
+    simulation.run()
+    first = simulation.submit(10, cpus=4)
+    between = simulation.submit(100, cpus=1)
+    following = simulation.submit(1, cpus=4)
+    simulation.run(100)
+    assert starts(simulation, [first, between, following]) == [10, 20, None]
+    assert simulation.kept == {}
+
+
 def test_each_of_two_jobs_that_are_overtaken_has_a_worker_of_its_own() -> None:
     simulation = crowded(HOST, HOST)
     large, other = simulation.submit(1, cpus=4), simulation.submit(1, cpus=3)
@@ -351,6 +391,17 @@ def test_a_job_that_runs_anywhere_since_its_provider_cannot_keeps_any_worker() -
     simulation = crowded()
     large = simulation.submit(1, cpus=4, prefers="mine")
     simulation.run(PATIENCE_SECONDS + 12.5)
+    assert large in simulation.started
+
+
+def test_a_job_is_given_any_worker_once_the_provider_that_it_prefers_makes_none_for_it() -> None:
+    simulation = crowded()
+    mine = offer("mine", cpus=4, slots=8)
+    simulation.making = (ProviderView(name="mine", offer=mine, room=0, arriving=1),)
+    large = simulation.submit(1, cpus=4, prefers="mine")
+    simulation.run(20)
+    simulation.making = ()
+    simulation.run(PATIENCE_SECONDS + 15)
     assert large in simulation.started
 
 
@@ -404,11 +455,11 @@ def test_a_job_of_the_same_needs_that_is_cancelled_behind_the_first_changes_noth
 def test_the_next_of_the_same_needs_waits_its_own_time_before_a_worker_is_kept() -> None:
     simulation, large = kept_for_one()
     following = simulation.submit(1, cpus=4)
-    simulation.run()
+    simulation.run(5)
     simulation.cancel(large)
     simulation.run(PATIENCE_SECONDS - 1)
     assert simulation.kept == {}
-    simulation.run(3.5)
+    simulation.run(1.5)
     assert simulation.kept == {FIRST: following}
 
 
@@ -502,17 +553,45 @@ def test_nothing_is_left_of_jobs_that_were_overtaken() -> None:
     assert simulation.kept == {}
 
 
-def test_jobs_that_are_gathered_anew_are_overtaken_as_before() -> None:
-    simulation, large = overtaken()
+def churn(simulation: Simulation, **fields: Any) -> None:
+    """Let so many jobs wait and be cancelled, at one instant, that their notes are gathered."""
     for _ in range(500):
-        waits = simulation.submit(1, cpus=3)
+        waits = simulation.submit(1, **fields)
         simulation.run()
         simulation.cancel(waits)
-    late = simulation.submit(1, cpus=2)
-    simulation.watched.add(late)
-    for _ in range(500):
-        waits = simulation.submit(1, cpus=3)
+
+
+def test_a_job_that_waits_while_notes_are_gathered_is_still_seen_to_be_overtaken() -> None:
+    simulation = crowded()
+    large = simulation.submit(1, cpus=4)
+    simulation.run()
+    churn(simulation, cpus=3)
+    assert simulation.kept == {}
+    simulation.run(PATIENCE_SECONDS + 15)
+    assert large in simulation.started
+
+
+def test_gathered_notes_are_of_jobs_that_could_run_there() -> None:
+    mine, other = offer(slots=8, labels={"is": "mine"}), offer(slots=8, labels={"is": "other"})
+    simulation = Simulation(mine, other)
+    simulation.submit(FOR_EVER, requires={"is": "mine"})
+    simulation.submit(1, cpus=4, requires={"is": "other"})
+    simulation.run()
+    waits = simulation.submit(1, cpus=4, requires={"is": "mine"})
+    simulation.run()
+    churn(simulation, cpus=3, requires={"is": "other"})
+    simulation.trickle(1, 1, requires={"is": "other"})
+    simulation.run(100)
+    assert waits not in simulation.started
+    assert simulation.kept == {}
+
+
+def test_a_job_that_is_considered_often_is_noted_once() -> None:
+    simulation = Simulation(HOST)
+    simulation.submit(FOR_EVER, cpus=1)
+    simulation.run()
+    simulation.submit(1, cpus=4)
+    for _ in range(50):
+        simulation.reconsider()
         simulation.run()
-        simulation.cancel(waits)
-    simulation.run(2 * PATIENCE_SECONDS)
-    assert None not in starts(simulation, [large, late])
+    assert sum(map(len, simulation.fairness._passable.values())) == 1

@@ -133,7 +133,7 @@ def test_affinity_takes_the_least_loaded_of_those_that_ran_the_name() -> None:
     workers = [
         worker("idle", used=0),
         worker("busy", used=3, names=["build", "test"]),
-        worker("less-busy", used=2, names=["test", "build"]),
+        worker("less-busy", used=2, names=["build", "other"]),
     ]
     assert affinity(a_job(name="build"), workers).id == "less-busy"
 

@@ -36,7 +36,7 @@ def key_of(job: Job) -> Key:
 class NeedsClass:
     """The jobs in view that need the same."""
 
-    __slots__ = ("complete", "log", "needs", "number", "parked", "parked_at", "wanting", "window")
+    __slots__ = ("complete", "listed_at", "log", "needs", "number", "parked", "wanting", "window")
 
     def __init__(self, needs: Needs, number: int) -> None:
         self.needs: Needs = needs
@@ -48,7 +48,9 @@ class NeedsClass:
         self.parked: Wait | None = None
         """Why the class is not considered; None if it is."""
 
-        self.parked_at: tuple[Offer, ...] = ()
+        self.listed_at: tuple[Offer, ...] = ()
+        """The offers at which it was parked last: room there wakes it, if it is parked."""
+
         self.log: WaitLog = WaitLog()
         """What its jobs wait for, and since when."""
 
@@ -74,7 +76,7 @@ class Backlog:
         self._numbered: dict[int, NeedsClass] = {}
         self._number = 0
         self._heads: list[tuple[int, int, int]] = []
-        self._parked_at: dict[Offer, dict[int, NeedsClass]] = {}
+        self._listed_at: dict[Offer, dict[int, NeedsClass]] = {}
         self._starving: dict[int, NeedsClass] = {}
 
     def __bool__(self) -> bool:
@@ -177,14 +179,18 @@ class Backlog:
         of.wanting = wanting
         if wanting:
             self._wanting[of.number] = of
-        of.parked_at = tuple(offers)
-        for offer in of.parked_at:
-            self._parked_at.setdefault(offer, {})[of.number] = of
+        offers = tuple(offers)
+        if of.listed_at is not offers and of.listed_at != offers:
+            self._unlist(of)
+            of.listed_at = offers
+            for offer in offers:
+                self._listed_at.setdefault(offer, {})[of.number] = of
 
     def wake(self, offer: Offer) -> None:
         """Consider the classes that wait for a worker with this offer: one has room again."""
-        for of in list(self._parked_at.get(offer, {}).values()):
-            self.unpark(of)
+        for of in self._listed_at.get(offer, {}).values():
+            if of.parked is not None:
+                self.unpark(of)
 
     def wake_all(self) -> None:
         """Consider every class: the fleet changed."""
@@ -203,11 +209,7 @@ class Backlog:
         if of.wanting:
             of.wanting = False
             del self._wanting[of.number]
-        for offer in of.parked_at:
-            del self._parked_at[offer][of.number]
-            if not self._parked_at[offer]:
-                del self._parked_at[offer]
-        of.parked, of.parked_at = None, ()
+        of.parked = None
         self._push(of)
 
     def get(self, needs: Needs) -> NeedsClass | None:
@@ -253,9 +255,17 @@ class Backlog:
     def _forget(self, of: NeedsClass) -> None:
         if of.parked is not None:
             self.unpark(of)
+        self._unlist(of)
         del self._classes[of.needs]
         del self._numbered[of.number]
         self._starving.pop(of.number, None)
+
+    def _unlist(self, of: NeedsClass) -> None:
+        for offer in of.listed_at:
+            del self._listed_at[offer][of.number]
+            if not self._listed_at[offer]:
+                del self._listed_at[offer]
+        of.listed_at = ()
 
     def _push(self, of: NeedsClass) -> None:
         if of.window and of.parked is None:

@@ -28,12 +28,23 @@ _SLACK = 64  # notes of jobs that wait no more, before those of an offer are gat
 class _Watch:
     """A class of needs whose first job waits for room."""
 
-    __slots__ = ("kept", "key", "needs", "next_at", "noted", "number", "offers", "overtaken")
+    __slots__ = (
+        "given",
+        "kept",
+        "key",
+        "needs",
+        "next_at",
+        "noted",
+        "number",
+        "offers",
+        "overtaken",
+    )
 
     def __init__(self, number: int, needs: Needs, key: Key) -> None:
         self.number = number
         self.needs = needs
         self.key = key
+        self.given: Iterable[Offer] = ()
         self.offers: tuple[Offer, ...] = ()
         self.noted: set[Offer] = set()
         self.overtaken = False
@@ -62,6 +73,9 @@ class Fairness:
         elif watch.key != of.key:
             watch.key = of.key
             watch.noted.clear()
+        elif watch.given is offers and of.needs.prefers is None:
+            return
+        watch.given = offers
         watch.offers = _wanted(of, offers)
         for offer in watch.offers:
             if offer not in watch.noted:
