@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import builtins
+import inspect
 import re
 import shlex
+from collections.abc import Mapping
+from datetime import timedelta
 
 import attrs
 import pytest
 
 import hodei_core
-from hodei_core import Hodei, HodeiError, JobSpec
+from hodei_core import Hodei, HodeiError, JobSpec, SmartScheduler, WorkerPolicy
 from hodei_core.backends.local import LocalProvider
 from hodei_core.backends.local.environment import base_environment
+from hodei_core.scheduling.breaker import BREAKER_BACKOFF
+from hodei_core.scheduling.fairness import PATIENCE_SECONDS
+from hodei_core.scheduling.strategies import PROVIDER_STRATEGIES, WORKER_STRATEGIES
 from tests.docs.pages import DOCS, PAGES, ROOT, section
 from tests.docs.tables import CONCEPTS, MADE
 
 JOBS = DOCS / "guides" / "jobs.md"
 TROUBLE = DOCS / "guides" / "troubleshooting.md"
+WORKERS = DOCS / "guides" / "workers.md"
+STRATEGY = DOCS / "guides" / "write-a-strategy.md"
 
 
 def first_column(text: str) -> list[str]:
@@ -33,6 +41,48 @@ def test_a_table_made_from_the_code_is_up_to_date(name: str) -> None:
 
 def test_the_table_of_fields_names_those_of_a_job() -> None:
     assert first_column(section(JOBS, "fields")) == [field.name for field in attrs.fields(JobSpec)]
+
+
+def shown(default: object) -> str:
+    """Return how the table of a policy shows a default."""
+    if isinstance(default, timedelta):
+        return f"{default.total_seconds():g}"
+    return "none" if default is None else str(default)
+
+
+def test_the_table_of_the_policy_is_that_of_the_class() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| ([\w ]+) \| (\w+) \|", section(WORKERS, "policy"), re.MULTILINE
+    )
+    fields = attrs.fields(WorkerPolicy)
+    default = WorkerPolicy()
+    assert [(name, value) for name, _, value in rows] == [
+        (field.name, shown(getattr(default, field.name))) for field in fields
+    ]
+    spans = {field.name for field in fields if "timedelta" in str(field.type)}
+    assert {name for name, unit, _ in rows if unit == "seconds"} == spans
+
+
+@pytest.mark.parametrize(
+    ("name", "strategies"),
+    [("worker strategies", WORKER_STRATEGIES), ("provider strategies", PROVIDER_STRATEGIES)],
+)
+def test_the_tables_of_strategies_name_those_there_are(
+    name: str, strategies: Mapping[str, object]
+) -> None:
+    text = section(STRATEGY, name)
+    assert first_column(text) == list(strategies)
+    (default,) = re.findall(r"^\| `(\w+)` .*the default \|$", text, re.MULTILINE)
+    smart = inspect.signature(SmartScheduler)
+    assert smart.parameters[name.replace(" strategies", "_strategy")].default == default
+
+
+def test_the_spans_that_a_page_names_are_those_of_the_code() -> None:
+    text = " ".join(WORKERS.read_text(encoding="utf-8").split())
+    assert f"overtaken for {PATIENCE_SECONDS:g} s" in text
+    assert f"opens it for {BREAKER_BACKOFF.first.total_seconds():g} s" in text
+    assert f"up to {BREAKER_BACKOFF.max.total_seconds() / 60:g} minutes" in text
+    assert f"up to {BREAKER_BACKOFF.jitter:.0%} shorter".replace("%", " %") in text
 
 
 def test_the_list_of_variables_is_what_a_job_gets() -> None:

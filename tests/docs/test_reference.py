@@ -14,6 +14,7 @@ from tests.docs.pages import DOCS
 
 MODULES = [
     "hodei_core",
+    "hodei_core.blocking",
     "hodei_core.ports",
     "hodei_core.testing",
     "hodei_core.backends.local",

@@ -27,7 +27,7 @@ SNIPPETS = [snippet for page in PAGES for snippet in snippets(page)]
 # What differs from run to run, and what it is taken for.
 CHANGING = [
     (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "JOB"),
-    (r"\b(local|memory)-[0-9a-f]{12}\b", r"\1-WORKER"),
+    (r"\b([a-z]+)-[0-9a-f]{12}\b", r"\1-WORKER"),
     (r"\b[0-9a-f]{40}\b", "COMMIT"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+\+00:00", "INSTANT"),
     (r"\b\d+:\d\d:\d\d(\.\d+)?\b", "SPAN"),

@@ -319,6 +319,69 @@ async def test_a_lost_worker_keeps_its_room_until_it_is_certain_that_it_is_gone(
     assert provider.most_alive == 1
 
 
+def falls_silent() -> ScriptedProvider:
+    """A provider whose first worker falls silent and cannot be ended for 12.6 s more."""
+    return ScriptedProvider(
+        Act(takes=100),
+        makings=[Making(silent_after=5, end_failures=6), Making()],
+        policy=policy(max_workers=2, lease=LEASE),
+    )
+
+
+@simulated
+async def test_a_job_runs_again_only_when_its_lost_worker_is_certain_to_be_gone() -> None:
+    """Promise 2, I6: the worker that fell silent may still run what it was given."""
+    provider = falls_silent()
+    async with Hodei(providers=[provider]) as hodei:
+        job = await hodei.submit("x", retry=AGAIN)
+        await anyio.sleep(20)
+        assert provider.asked == 1
+        (worker_id,) = provider.alive
+        assert str(await job.explain()) == (
+            f"It is RUNNING: attempt 1 on worker {worker_id}, for 20.0 s; the worker is lost "
+            "(it has not answered for 10 s), and not yet certain to be gone."
+        )
+        result = await job.wait()
+        assert result.ok
+        first, second = result.attempts
+        assert first.reason is Reason.WORKER_LOST
+        assert first.finished_at is not None
+        assert first.started_at is not None
+        assert (first.finished_at - first.started_at).total_seconds() > 25
+        assert first.finished_at <= second.assigned_at
+    assert provider.overlaps == []
+
+
+@simulated
+async def test_the_cancel_of_a_job_on_a_lost_worker_returns_when_that_is_gone() -> None:
+    """Promise 8."""
+    provider = falls_silent()
+    async with Hodei(providers=[provider]) as hodei:
+        job = await hodei.submit("x", retry=AGAIN)
+        await anyio.sleep(20)
+        result = await job.cancel()
+        assert provider.alive == []
+        assert (result.state, len(result.attempts)) == (JobState.CANCELLED, 1)
+
+
+@simulated
+async def test_a_host_that_closes_does_not_wait_for_a_lost_worker_for_ever() -> None:
+    provider = ScriptedProvider(
+        Act(takes=100),
+        makings=Making(silent_after=5, end_failures=1_000),
+        policy=policy(max_workers=2, lease=LEASE),
+    )
+    async with Hodei(providers=[provider], shutdown_timeout=0) as hodei:
+        jobs = [await hodei.submit("x", retry=retry) for retry in (AGAIN, RetryPolicy())]
+        await anyio.sleep(20)
+        began = anyio.current_time()
+    assert anyio.current_time() - began < 20
+    again, once = [await job.wait() for job in jobs]
+    assert (again.state, again.reason) == (JobState.CANCELLED, Reason.INTERRUPTED)
+    assert (once.state, once.reason) == (JobState.FAILED, Reason.WORKER_LOST)
+    assert_nothing_left(provider)
+
+
 @pytest.mark.parametrize("seed", range(15))
 def test_whatever_is_lost_no_job_runs_twice_at_once_and_all_end(seed: int) -> None:
     """I5, I6, L1, L3: losses and silences at random times."""

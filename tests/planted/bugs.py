@@ -126,8 +126,21 @@ BUGS = (
     Bug(
         "rescue jobs while their workers live",
         "runtime/rescue.py",
-        "            await self._discard(worker, provider)\n",
-        "",
+        "            await self._discard(worker, provider)\n            for job",
+        "            for job",
+    ),
+    Bug(
+        "try again before the lost worker is gone",
+        "runtime/slot.py",
+        "                certain = await self._lost(str(error))",
+        "                certain = True",
+    ),
+    Bug(
+        "drop the row of a worker on its way",
+        "runtime/rescue.py",
+        "if worker.state is WorkerState.PROVISIONING:",
+        "if False:",
+        ("tests/simulation/test_hosts.py",),
     ),
     Bug(
         "never notice that the lease is gone",

@@ -8,6 +8,8 @@ import pytest
 from hodei_core import Clock, Job, JobId, JobSpec, Reason, SystemClock, WorkerId
 from hodei_core.backends.memory.provider import MemorySession
 from hodei_core.endings import Ending
+from hodei_core.executions import Execution, Exit
+from hodei_core.ports import AttemptOutput, WorkerLostError
 from hodei_core.runtime.log_buffer import LogBuffer
 from hodei_core.runtime.run import Run
 from hodei_core.runtime.slot import Slot
@@ -43,6 +45,9 @@ class Host:
         assert slot.idle
         self.ended.append(run)
         self.end.set()
+
+    async def cancelled_by_loop(self) -> bool:
+        return False
 
     def escape(self, error: BaseException) -> None:
         raise error
@@ -109,3 +114,41 @@ async def test_a_worker_that_goes_away_takes_its_attempt_along(workshop: Worksho
     assert host.ended == [run]
     assert run.ending is not None
     assert run.ending.cause is Reason.WORKER_LOST
+
+
+class Falls(MemorySession):
+    """A line that is lost as soon as it is given something."""
+
+    async def execute(self, execution: Execution, output: AttemptOutput) -> Exit:
+        output.started()
+        raise WorkerLostError("it fell")
+
+
+@pytest.mark.parametrize("certain", [True, False])
+async def test_an_attempt_on_a_lost_worker_ends_when_that_is_gone_or_stays_open(
+    workshop: Workshop, certain: bool
+) -> None:
+    gone = anyio.Event()
+
+    async def until_gone(why: str) -> bool:
+        assert why == "it fell"
+        await gone.wait()
+        return certain
+
+    host = Host()
+    slot = Slot(Falls(workshop.handle), host, until_gone)
+    run = run_of(host, "x")
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(slot.serve)
+            slot.give(run)
+            await anyio.wait_all_tasks_blocked()
+            run.stop(Reason.CANCELLED)
+            await anyio.wait_all_tasks_blocked()
+            assert not slot.idle
+            assert run.ending is None
+            gone.set()
+            await slot.until_idle()
+            tasks.cancel_scope.cancel()
+    assert host.ended == ([run] if certain else [])
+    assert (run.ending is not None) is certain

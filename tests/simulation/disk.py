@@ -86,7 +86,7 @@ class Disk:
             return Outcome(applied=False)
         if isinstance(change, RemoveWorker) and not self.may_be_gone(change.worker_id):
             msg = f"I7: the row of {change.worker_id} is dropped, but something of it is there"
-            raise InvariantError(msg)
+            raise self._history.broken(msg)
         (outcome,) = at_once(self.model.apply([change]))
         self._follow(change, outcome)
         return outcome
@@ -120,7 +120,7 @@ class Disk:
             for other in self.jobs.values()
         ):
             msg = f"I12: key {key} is given to {job.id} beside another that has not ended"
-            raise InvariantError(msg)
+            raise self._history.broken(msg)
 
     def _host(self, change: JoinHost | RenewHost | RemoveHost) -> Outcome:
         if isinstance(change, RemoveHost):
@@ -146,7 +146,10 @@ class Disk:
         (outcome,) = at_once(self.model.apply([change]))
         if outcome.applied:
             assert before is not None
-            check_change(before, after)
+            try:
+                check_change(before, after)
+            except InvariantError as error:
+                raise self._history.broken(str(error)) from None
             self.jobs[after.id] = after
             self._check_slots(after)
             if after.state.is_final:
@@ -161,7 +164,7 @@ class Disk:
         worker = self.workers.get(job.attempt.worker_id)
         if worker is None or worker.state not in (WorkerState.READY, WorkerState.DRAINING):
             msg = f"I4: {job.id} is assigned to {job.attempt.worker_id}, which takes no work"
-            raise InvariantError(msg)
+            raise self._history.broken(msg)
         held = [
             other
             for other in self.jobs.values()
@@ -169,7 +172,7 @@ class Disk:
         ]
         if len(held) > worker.slots:
             msg = f"I5: worker {worker.id} has {len(held)} jobs on {worker.slots} slots"
-            raise InvariantError(msg)
+            raise self._history.broken(msg)
 
     def _may_append(self, change: AppendLogs) -> bool:
         job = self.jobs.get(change.job_id)

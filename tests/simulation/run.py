@@ -71,6 +71,8 @@ def run(seed: int, actions: int = ACTIONS) -> Outcome:
         problem = "; ".join(_causes(error))
     finally:
         dispatcher._SAFETY_SECONDS = safety
+    if simulation.history.violations:  # whatever became of it after that
+        problem = simulation.history.violations[0]
     return Outcome(
         seed=seed,
         digest=simulation.history.digest(),
@@ -246,6 +248,7 @@ class Simulation:
     async def _act(self) -> None:
         chance = self.chance
         await anyio.sleep(chance.choice((0.0, 0.0, 0.0, 0.1, 0.5, 3.0)))
+        self.history.check()
         alive = [m for m in self._alive() if m.hodei is not None]
         if self.faults.strike("wall jump", 0.05):
             simulated_clock().jump(chance.choice((-60, -5, 5, 3600)))
@@ -406,6 +409,7 @@ class Simulation:
                 msg = f"liveness: {left} after {SETTLE_SECONDS:g} s without faults"
                 raise InvariantError(msg)
             self._check_idle()
+            self.history.check()
             await anyio.sleep(1)
 
     def _check_idle(self) -> None:
@@ -441,6 +445,10 @@ class Simulation:
             return f"L1: {len(open_)} jobs are not final, as {job.id} ({job.state.name})"
         if not any(m.hodei is not None for m in self._alive()):
             return "no host is open"
+        lost = [worker.id for worker in self.world.workers.values() if worker.owner.dead]
+        lost += [w.id for w in self.disk.workers.values() if w.host_id not in self.disk.hosts]
+        if lost:
+            return f"L3: left by dead hosts: {lost}"
         if self._acting:
             return f"{self._acting} users are submitting"
         return ""
@@ -471,9 +479,9 @@ class Simulation:
             if job is None or not job.state.is_final:
                 msg = f"I11: {job_id} was accepted and is {job and job.state.name}"
                 raise InvariantError(msg)
-        lost = [w.id for w in self.world.workers.values() if not w.owner.dead]
+        lost = list(self.world.workers)
         if lost:
-            msg = f"L3: left outside by hosts that closed: {lost}"
+            msg = f"L3: left outside when every host has closed: {lost}"
             raise InvariantError(msg)
         for job in self.disk.jobs.values():
             if job.state is JobState.SUCCEEDED and job.spec.command == "exit1 1":

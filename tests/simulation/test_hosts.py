@@ -237,3 +237,26 @@ async def test_a_job_that_no_live_host_could_run_waits_a_minute_for_one_that_can
         waited = (result.finished_at - result.submitted_at).total_seconds()
         assert 60 <= waited <= 62
         tasks.cancel_scope.cancel()
+
+
+@simulated
+async def test_a_worker_that_comes_after_the_death_of_its_host_is_found() -> None:
+    """Promise 5: the ask was on its way when the host died."""
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks)
+        first, second = await scene.host(), await scene.host()
+        first.faults.kinds, first.faults.on = frozenset({"reply late"}), True
+        first.faults.chance.random = lambda: 0.0  # type: ignore[method-assign]
+        scene.world.faults = first.faults
+        job = await first.hodei.submit("run 1")
+        await scene.until(lambda: bool(scene.disk.workers), 5)
+        (late,) = scene.disk.workers
+        await anyio.sleep(1)
+        first.faults.on = False
+        first.crash()
+        assert (await second.hodei.handle(job.id).wait()).ok
+        await scene.until(lambda: late in scene.world.workers, 60)
+        await scene.until(lambda: late not in scene.world.workers, 120)
+        await scene.until(lambda: late not in scene.disk.workers, 60)
+        assert scene.history.violations == []
+        tasks.cancel_scope.cancel()

@@ -18,6 +18,8 @@ ONCE_BROKEN = {
     31: "a timer that fired early was set again for the same instant, for ever",
     65: "of two who waited for the fleet only one was woken, and the host never opened",
     155: "the row of a worker was dropped while its host closed and the worker was still there",
+    222: "the row of a worker on its way was dropped, and the worker came after that",
+    315: "an attempt of a silent worker was made again while the worker still ran it",
     205: "assignments that the store refused were tried again and again in the same instant",
 }
 """Seeds that found a bug, as the histories were then."""

@@ -24,7 +24,7 @@ from hodei_core.ports import (
 from hodei_core.states import JobState
 from hodei_core.workers import Offer
 from tests.simulation.disk import Disk
-from tests.simulation.faults import Faults, InvariantError
+from tests.simulation.faults import Faults
 from tests.simulation.history import History
 from tests.simulation.store import Power
 
@@ -72,10 +72,10 @@ class World:
         """Let a worker come into being."""
         if worker_id not in self.disk.workers:
             msg = f"I7: {worker_id} is made, and no intent was written"
-            raise InvariantError(msg)
+            raise self.history.broken(msg)
         if worker_id in self.workers:
             msg = f"I7: {worker_id} is made twice"
-            raise InvariantError(msg)
+            raise self.history.broken(msg)
         mine = [
             other
             for other in self.workers.values()
@@ -83,7 +83,7 @@ class World:
         ]
         if len(mine) >= provider.policy.max_workers:
             msg = f"I8: {provider.offer.provider} has {len(mine) + 1} workers"
-            raise InvariantError(msg)
+            raise self.history.broken(msg)
         self.made += 1
         worker = self.workers[worker_id] = Outside(worker_id, provider.offer.slots, power)
         self.note(f"outside: {worker_id} exists")
@@ -113,7 +113,7 @@ class World:
         where = f"{execution.job_id[:8]} attempt {execution.attempt} on {worker.id}"
         if any(one.job_id == execution.job_id for one in self.live()):
             msg = f"I6: {where} starts, and another execution of the job lives"
-            raise InvariantError(msg)
+            raise self.history.broken(msg)
         current = job.attempts[-1] if job.attempts else None
         if (
             job.state not in (JobState.ASSIGNED, JobState.RUNNING)
@@ -121,12 +121,12 @@ class World:
             or (current.number, current.worker_id) != (execution.attempt, worker.id)
         ):
             msg = f"I4, I14: {where} starts, and the job is {job.state.name}"
-            raise InvariantError(msg)
+            raise self.history.broken(msg)
         now = self.clock.monotonic()
         worker.executions = [one for one in worker.executions if one.ends_at > now]
         if len(worker.executions) >= worker.slots:
             msg = f"I5: {where} starts, and all slots are taken"
-            raise InvariantError(msg)
+            raise self.history.broken(msg)
         live = Live(execution.job_id, execution.attempt, now + seconds)
         worker.executions.append(live)
         self.note(f"outside: {where} starts")
@@ -180,10 +180,11 @@ class SimulatedProvider(WorkerProvider):
         await self._power.check()
         self._ours[worker_id] = None
         if faults.strike("reply late", 0.1):
+            # The ask is on its way: neither a cancellation nor the death of the host takes it back.
             with anyio.CancelScope(shield=True):
                 await anyio.sleep(30)
-            await self._power.check()
         worker = world.make(worker_id, self, self._power)
+        await self._power.check()
         if faults.strike("reply lost", 0.15):
             msg = "the line broke"
             raise OSError(msg)

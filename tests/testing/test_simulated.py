@@ -172,10 +172,11 @@ def test_outside_of_a_simulation_there_is_no_simulated_clock() -> None:
         simulated_clock()
 
 
-def test_everything_is_put_back_afterwards() -> None:
+@pytest.mark.parametrize("allowed", [False, True])
+def test_everything_is_put_back_afterwards(monkeypatch: pytest.MonkeyPatch, allowed: bool) -> None:
     runner: Any = trio._core._run
-    assert not runner._ALLOW_DETERMINISTIC_SCHEDULING
-    before = random.getstate(), runner._r.getstate()
+    monkeypatch.setattr(runner, "_ALLOW_DETERMINISTIC_SCHEDULING", allowed)
+    before = random.getstate(), runner._r.getstate(), runner._ALLOW_DETERMINISTIC_SCHEDULING
 
     async def body() -> None:
         assert ambient().simulated
@@ -186,8 +187,8 @@ def test_everything_is_put_back_afterwards() -> None:
 
     with pytest.raises(LookupError):
         run_simulated(body, seed=12_345)
-    assert before == (random.getstate(), runner._r.getstate())
-    assert not runner._ALLOW_DETERMINISTIC_SCHEDULING
+    after = random.getstate(), runner._r.getstate(), runner._ALLOW_DETERMINISTIC_SCHEDULING
+    assert after == before
     assert not ambient().simulated
     assert isinstance(ambient().clock, SystemClock)
 

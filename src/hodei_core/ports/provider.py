@@ -118,8 +118,8 @@ class WorkerSession(ABC):
     async def execute(self, execution: Execution, output: AttemptOutput) -> Exit:
         """Run one attempt to its end, its output fed and finished; return how it ended.
 
-        Called for at most as many attempts at once as the worker has slots. When it returns,
-        nothing of the attempt is left on the worker.
+        Called for at most as many attempts at once as the worker has slots. However it ends,
+        nothing of the attempt is left on the worker, unless it raises WorkerLostError.
 
         Cancelling the scope around the call ends the attempt: SIGTERM to all of it,
         `output.grace` seconds, SIGKILL. The call then *returns* the exit, the cancellation
@@ -129,7 +129,7 @@ class WorkerSession(ABC):
         Raises:
             StartFailedError: it cannot be started.
             NotStartedError: it was not started, and may be given to any worker again.
-            WorkerLostError: the worker is gone.
+            WorkerLostError: the worker is gone. The attempt ends when `discard` has returned.
         """
 
     @abstractmethod

@@ -60,6 +60,9 @@ class Situation(Value):
     dispatching: bool = True
     """Whether this host runs jobs at all."""
 
+    loss: str | None = None
+    """How the worker was lost that it runs on; None if it was not."""
+
 
 def explain(situation: Situation) -> Explanation:
     """Return why the job is where it is."""
@@ -69,7 +72,7 @@ def explain(situation: Situation) -> Explanation:
         for phase in history(job, situation.log, now)
     )
     if job.state is not JobState.PENDING:
-        summary = _underway(job, now)
+        summary = _underway(job, now, situation.loss)
         return Explanation(job_id=job.id, state=job.state, summary=summary, history=phases)
     return Explanation(
         job_id=job.id,
@@ -82,14 +85,17 @@ def explain(situation: Situation) -> Explanation:
     )
 
 
-def _underway(job: Job, now: datetime) -> str:
+def _underway(job: Job, now: datetime, loss: str | None) -> str:
     if job.state.is_final:
         return _finished(job)
     attempt = job.attempt
     where = f"attempt {attempt.number} on worker {attempt.worker_id}"
     if attempt.started_at is None:
         return f"It is ASSIGNED: {where} is about to start."
-    return f"It is RUNNING: {where}, for {span(now - attempt.started_at)}."
+    running = f"It is RUNNING: {where}, for {span(now - attempt.started_at)}"
+    if loss is None:
+        return f"{running}."
+    return f"{running}; the worker is lost ({loss}), and not yet certain to be gone."
 
 
 def _finished(job: Job) -> str:

@@ -30,7 +30,7 @@ from hodei_core.runtime.deadlines import Deadline, Deadlines
 from hodei_core.runtime.event_bus import EventBus
 from hodei_core.runtime.fleet_view import SchedulerView
 from hodei_core.runtime.interrupts import Start
-from hodei_core.runtime.member import Member, MemberHost, cancelled_by_loop
+from hodei_core.runtime.member import Member, MemberHost
 from hodei_core.runtime.patience import insist
 from hodei_core.runtime.provided import Provided
 from hodei_core.runtime.retirement import Retirement
@@ -110,9 +110,19 @@ class Fleet:
 
     # What there is
 
+    @property
+    def others_could_tell(self) -> bool:
+        """Whether another host may yet find out what became of an attempt."""
+        return self._store.durable
+
     def members(self) -> list[Member]:
         """Return every worker that is there, on its way or going, oldest first."""
         return list(self._members.values())
+
+    def loss_of(self, worker_id: WorkerId) -> str | None:
+        """Return how a worker that is not gone yet was lost; None if it was not."""
+        member = self._members.get(worker_id)
+        return None if member is None else member.loss
 
     def stats(self) -> dict[str, ProviderStats]:
         """Return the figures of every provider."""
@@ -265,7 +275,9 @@ class Fleet:
                 await provider.close()
                 del self._unclosed[provider.offer.provider]
             except anyio.get_cancelled_exc_class():
-                if anyio.current_effective_deadline() == -math.inf or cancelled_by_loop():
+                if anyio.current_effective_deadline() == -math.inf or (
+                    await self.host.cancelled_by_loop()
+                ):
                     raise
                 logger.exception("a provider could not be closed: %r", provider)
             except (KeyboardInterrupt, SystemExit) as error:

@@ -24,7 +24,7 @@ from hodei_core.runtime.dispatcher import Dispatcher
 from hodei_core.runtime.event_bus import EventBus
 from hodei_core.runtime.fleet import Fleet
 from hodei_core.runtime.gate import Gate, State, Stop
-from hodei_core.runtime.interrupts import Start, deferring_ctrl_c, starter
+from hodei_core.runtime.interrupts import LoopEnd, Start, deferring_ctrl_c, starter
 from hodei_core.runtime.log_buffer import LogBuffer
 from hodei_core.runtime.log_writer import LogWriter
 from hodei_core.runtime.neighbourhood import Neighbourhood
@@ -102,6 +102,7 @@ class Host:
             how=lambda: self._stop,
             request_stop=self.request_stop,
         )
+        self._loop_end = LoopEnd()
         self._neighbourhood = self._make_neighbourhood()
         self._store_is_ours = False
         self._stop: Stop | None = None
@@ -219,6 +220,7 @@ class Host:
         }
         for name, loop in loops.items():
             start(self._keep, name, loop, name=f"hodei {name}")
+        start(self._loop_end.watch, name="hodei witness")
         failure = await self._open(start)
         if failure is not None:
             await self.persist(self.fleet.close)
@@ -228,7 +230,10 @@ class Host:
         await self.persist(self._stopping.wait)
         self.gate.refuse_new_work()
         await self.persist(self._shutdown.run)
+        late = self.dispatcher.running > 0
         await self.persist(self.fleet.close)
+        if late:
+            await self.persist(self._shutdown.finish)
         if self._neighbourhood is not None:
             await self._neighbourhood.leave()
         return None
@@ -290,6 +295,10 @@ class Host:
                 self.request_stop(Stop.AT_ONCE)
             else:
                 return
+
+    async def cancelled_by_loop(self) -> bool:
+        """Return whether a cancellation that this task has just caught is the event loop's."""
+        return await self._loop_end.cancels_this_task()
 
     # What its parts ask of it
 

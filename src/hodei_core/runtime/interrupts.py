@@ -1,13 +1,15 @@
-"""Keeps Ctrl-C out of the middle of our own code."""
+"""Keeps Ctrl-C out of the middle of our own code, and knows the end of the event loop."""
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import anyio
+import anyio.lowlevel
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -68,3 +70,35 @@ async def wait_for(event: anyio.Event) -> None:
     two lines; the event then wakes a task that waits for something else by now, and trio fails.
     """
     await deferring_ctrl_c(event.wait)()
+
+
+class LoopEnd:
+    """Knows whether the event loop itself cancels its tasks, as `asyncio.run` does at its end.
+
+    A library may let out a `CancelledError` that nobody asked for. asyncio can tell the two
+    apart since Python 3.11; before, a task that nobody else cancels bears witness.
+    """
+
+    def __init__(self) -> None:
+        self._witnessed = False
+
+    async def watch(self) -> None:
+        """Bear witness, until cancelled."""
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            if anyio.current_effective_deadline() == -math.inf:
+                raise
+            self._witnessed = True
+
+    async def cancels_this_task(self) -> bool:
+        """Return whether a cancellation that this task has just caught is the loop's."""
+        try:
+            task = sys.modules["asyncio"].current_task()
+        except (KeyError, RuntimeError):  # no loop of asyncio's: trio cancels by scopes alone
+            return False
+        if hasattr(task, "cancelling"):
+            return bool(task.cancelling() > 0)
+        with anyio.CancelScope(shield=True):
+            await anyio.lowlevel.checkpoint()  # the witness was cancelled in the same pass
+        return self._witnessed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from functools import partial
@@ -69,6 +68,10 @@ class MemberFleet(Protocol):
     @property
     def closing(self) -> bool:
         """Whether the host ends all its workers."""
+
+    @property
+    def others_could_tell(self) -> bool:
+        """Whether another host may yet find out what became of an attempt."""
 
     async def keep_row(self, worker: Worker) -> None:
         """Store what is known of a worker."""
@@ -151,6 +154,9 @@ class Member:
         self._line: anyio.CancelScope | None = None
         self._turned = anyio.Event()  # draining or over
         self._over = anyio.Event()
+        self._gone = anyio.Event()
+        """Set when a lost worker is gone outside, or nobody here can see to it any more."""
+
         self._silence: Deadline
         self._doubt: BaseException | None = None
         self._ending = False
@@ -289,7 +295,7 @@ class Member:
 
     async def _serve(self, session: WorkerSession) -> None:
         host, clock = self._fleet.host, self._fleet.clock
-        slots = [Slot(session, host, self._lose) for _ in range(self.offer.slots)]
+        slots = [Slot(session, host, self._until_gone) for _ in range(self.offer.slots)]
         async with anyio.create_task_group() as tasks:
             start = starter(tasks)
             for slot in slots:
@@ -299,21 +305,31 @@ class Member:
                 start(host.persist, partial(self._beat, session), name=f"hodei heart of {self.id}")
             self._ready_at = clock.now()
             self.ready = self.freed = clock.monotonic()
-            # It arrives until its row is stored: nobody else takes it for there or for missing.
-            await self._fleet.keep_row(attrs.evolve(self.row(), state=WorkerState.READY))
-            self.state = WorkerState.READY
-            self._idle = slots[:]
-            if not self._over.is_set():
-                self._fleet.ready(self)
-                self._fleet.tell(WorkerReady, self)
-            await host.persist(self._turned.wait)
-            if self.state is WorkerState.DRAINING:
-                if not self._over.is_set():
-                    await self._fleet.keep_row(self.row())
-                self._fleet.tell(WorkerDraining, self)
-                await host.persist(self._over.wait)
-            await self._leave(session, slots)
+            try:
+                await self._take_work(slots)
+                await self._leave(session, slots)
+            except BaseException:
+                self._certain = False
+                raise
+            finally:
+                self._gone.set()  # nobody waits for what will not come
             tasks.cancel_scope.cancel()
+
+    async def _take_work(self, slots: list[Slot]) -> None:
+        """Tell that the worker is ready; return when it is to be ended, or is lost."""
+        # It arrives until its row is stored: nobody else takes it for there or for missing.
+        await self._fleet.keep_row(attrs.evolve(self.row(), state=WorkerState.READY))
+        self.state = WorkerState.READY
+        self._idle = slots[:]
+        if not self._over.is_set():
+            self._fleet.ready(self)
+            self._fleet.tell(WorkerReady, self)
+        await self._fleet.host.persist(self._turned.wait)
+        if self.state is WorkerState.DRAINING:
+            if not self._over.is_set():
+                await self._fleet.keep_row(self.row())
+            self._fleet.tell(WorkerDraining, self)
+            await self._fleet.host.persist(self._over.wait)
 
     async def _leave(self, session: WorkerSession, slots: list[Slot]) -> None:
         """Give up the worker: see to it that no attempt is left on it, and nothing of itself."""
@@ -323,15 +339,23 @@ class Member:
         if lost:
             self._fleet.tell(WorkerLost, self, message=self.loss)
         await self._fleet.keep_row(self.row())
-        if lost and self._line is not None:
-            self._line.cancel()  # without it every attempt on the worker ends
-        await self._fleet.host.persist(partial(_until_idle, slots))
         if lost:
+            # First, so that no attempt is made again while its old execution may live.
             await self._until(lambda: self._provider.discard(self.id))
-        else:
+            self._gone.set()
+            if self._line is not None:
+                self._line.cancel()  # without it every attempt on the worker ends
+        await self._fleet.host.persist(partial(_until_idle, slots))
+        if not lost:
             await self._until(session.terminate)
             self.state = WorkerState.TERMINATED
             self._fleet.tell(WorkerTerminated, self)
+
+    async def _until_gone(self, why: str) -> bool:
+        """Be lost; return when nothing is left outside, and whether that is certain."""
+        self._lose(why)
+        await self._gone.wait()
+        return self._certain or not self._fleet.others_could_tell
 
     async def _run(self, session: WorkerSession) -> None:
         """Serve until the line ends; whatever its code raises is the loss of the worker."""
@@ -343,7 +367,9 @@ class Member:
         try:
             await run()
         except anyio.get_cancelled_exc_class():
-            if anyio.current_effective_deadline() == -math.inf or cancelled_by_loop():
+            if anyio.current_effective_deadline() == -math.inf or (
+                await self._fleet.host.cancelled_by_loop()
+            ):
                 raise
             self._lose("its line was cancelled by its own code")
         except (KeyboardInterrupt, SystemExit) as error:
@@ -422,13 +448,3 @@ async def _until_idle(slots: list[Slot]) -> None:
     with anyio.move_on_after(_LOSS_SECONDS):
         for slot in slots:
             await slot.until_idle()
-
-
-def cancelled_by_loop() -> bool:
-    """Return whether the event loop itself cancels this task, and not some code in it.
-
-    asyncio cannot tell before Python 3.11: it is taken for that, then.
-    """
-    asyncio = sys.modules["asyncio"]
-    task = asyncio.current_task()
-    return not hasattr(task, "cancelling") or task.cancelling() > 0

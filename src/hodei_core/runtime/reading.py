@@ -194,7 +194,8 @@ class Reading(LogReader):
         """Return why a job is where it is."""
         host = self._host
         if job.state is not JobState.PENDING:
-            return explain(Situation(job=job, now=host.clock.now()))
+            loss = None if job.state.is_final else host.fleet.loss_of(job.attempt.worker_id)
+            return explain(Situation(job=job, now=host.clock.now(), loss=loss))
         rows = {worker.id: worker for worker in await self._store.workers.select()}
         kept = host.dispatcher.kept_for()
         index = host.fleet.index

@@ -23,10 +23,11 @@ from hodei_core.retry import Backoff
 from hodei_core.runtime.interrupts import Start
 from hodei_core.runtime.patience import insist
 from hodei_core.states import JobState, Reason
-from hodei_core.workers import Worker
+from hodei_core.workers import Worker, WorkerState
 
 logger: logging.Logger = logging.getLogger(__name__)
 
+_LATE_SECONDS = 60.0  # for which an ask of a dead host may still be answered by a worker
 _PAUSE = Backoff(first=timedelta(milliseconds=200), max=timedelta(seconds=30), jitter=0)
 
 
@@ -43,6 +44,9 @@ class Rescue:
     In this order, so that no attempt is given to anybody while its old execution may live. Any
     number of hosts may do it at the same time: ending is idempotent, and of the writes that
     close an attempt the first one counts.
+
+    A worker that was on its way is looked for once more after a while: what makes workers may
+    answer an ask whose asker is dead.
     """
 
     def __init__(
@@ -85,6 +89,9 @@ class Rescue:
             for job in await insist(self._hosts.abandoned_jobs, "list what a dead host left"):
                 if job.attempt.worker_id == worker.id:
                     await self._close(job, provider)
+            if worker.state is WorkerState.PROVISIONING:
+                await self._clock.sleep(_LATE_SECONDS)
+                await self._discard(worker, provider)
             await insist(lambda: self._store.apply([RemoveWorker(worker.id)]), "note a worker")
         finally:
             del self._at_work[worker.id]

@@ -18,6 +18,7 @@ from hodei_core.runtime.run import SHUTDOWN_GRACE
 logger: logging.Logger = logging.getLogger(__name__)
 
 _STORE_PAUSE = 0.5  # seconds between asks of a store that refuses
+_RECORD_SECONDS = 2.0  # that the ends of attempts may take to be written
 _MARGIN_SECONDS = 5.0  # beyond the grace, for trees to end and for their ends to be written
 
 
@@ -61,6 +62,15 @@ class Shutdown:
             with anyio.move_on_after(SHUTDOWN_GRACE + _MARGIN_SECONDS):
                 await self._dispatcher.until(self._idle)
         self._dispatcher.draining = True
+        if not self._store.durable:
+            await self._end_pending()
+
+    async def finish(self) -> None:
+        """Record what ended only when its worker was gone, after every provider was closed."""
+        if self._how() is Stop.BROKEN:
+            return
+        with anyio.move_on_after(_RECORD_SECONDS):
+            await self._dispatcher.until(self._idle)
         if not self._store.durable:
             await self._end_pending()
 

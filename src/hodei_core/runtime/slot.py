@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import anyio
@@ -36,8 +36,16 @@ class SlotHost(Protocol):
     def run_ended(self, run: Run, slot: Slot) -> None:
         """Take note that the attempt ended, and the slot is idle."""
 
+    async def cancelled_by_loop(self) -> bool:
+        """Return whether a cancellation that this task has just caught is the event loop's."""
+
     def escape(self, error: BaseException) -> None:
         """Take note of an exception that must end the program."""
+
+
+async def _gone(why: str) -> bool:
+    del why
+    return True
 
 
 class Slot:
@@ -49,14 +57,15 @@ class Slot:
     Args:
         session: the line to the worker.
         host: whom it tells how attempts ended.
-        lost: told why the worker is gone, before the attempt's slot is idle.
+        lost: told why the worker is gone; returns when nothing of it is left outside, and whether
+            that is certain. Only then the attempt has ended, and may be followed by another.
     """
 
     def __init__(
         self,
         session: WorkerSession,
         host: SlotHost,
-        lost: Callable[[str], object] = lambda _: None,
+        lost: Callable[[str], Awaitable[bool]] = _gone,
     ) -> None:
         self._session = session
         self._host = host
@@ -117,9 +126,12 @@ class Slot:
                 started = begun and self._given.started_at is not None
                 await self._finish(_WITHOUT_EXIT if started else _NEVER_STARTED)
 
-    async def _finish(self, ending: Ending) -> None:
+    async def _finish(self, ending: Ending | None) -> None:
         run = self._given
         assert run is not None  # noqa: S101 - what ends was given
+        if ending is None:  # it may live on: it stays open, for whoever can tell
+            self._empty(run)
+            return
         run.ended(ending)
         if run.log is not None:
             with anyio.CancelScope(shield=True):
@@ -127,13 +139,16 @@ class Slot:
         self._let_go(run)
 
     def _let_go(self, run: Run) -> None:
+        self._empty(run)
+        self._host.run_ended(run, self)
+
+    def _empty(self, run: Run) -> None:
         self._given = None
         self._unwanted = False
         run.end = None
         self._emptied.set()
-        self._host.run_ended(run, self)
 
-    async def _execute(self, run: Run) -> Ending:
+    async def _execute(self, run: Run) -> Ending | None:
         try:
             if run.job.attempt.number > 1:
                 await self._host.prepare(run)
@@ -143,27 +158,32 @@ class Slot:
         except NotStartedError as error:
             return Ending(message=str(error), never_started=True)
         except WorkerLostError as error:
-            self._lost(str(error))
-            return Ending(cause=Reason.WORKER_LOST, message=str(error))
-        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                certain = await self._lost(str(error))
+            return Ending(cause=Reason.WORKER_LOST, message=str(error)) if certain else None
+        except anyio.get_cancelled_exc_class() as error:
             if anyio.current_effective_deadline() == -math.inf:
                 raise
-            # Cancelled past our scopes, by the event loop itself: the program is ending.
-            return Ending(exit=Exit(code=None), cause=Reason.INTERRUPTED)
-        except Exception as error:
-            logger.exception(
-                "the worker's session failed",
-                extra={"job_id": run.job.id, "worker_id": run.worker_id},
-            )
-            return Ending(
-                cause=Reason.WORKER_LOST, message=f"the worker's session failed: {error!r}"
-            )
-        except BaseException as error:  # KeyboardInterrupt, SystemExit: they end the program
+            if await self._host.cancelled_by_loop():  # the program is ending
+                return _INTERRUPTED
+            return self._failed(run, error)
+        except (KeyboardInterrupt, SystemExit) as error:  # they end the program
             self._host.escape(error)
-            return Ending(exit=Exit(code=None), cause=Reason.INTERRUPTED)
+            return _INTERRUPTED
+        except BaseException as error:  # whatever a provider's code raises is contained
+            return self._failed(run, error)
         if exit_.code is None and not self._unwanted:
             return Ending(exit=exit_, cause=Reason.WORKER_LOST, message=_GONE)
         return Ending(exit=exit_)
+
+    @staticmethod
+    def _failed(run: Run, error: BaseException) -> Ending:
+        logger.error(
+            "the worker's session failed",
+            exc_info=error,
+            extra={"job_id": run.job.id, "worker_id": run.worker_id},
+        )
+        return Ending(cause=Reason.WORKER_LOST, message=f"the worker's session failed: {error!r}")
 
 
 _GONE = "its worker is gone"
@@ -171,3 +191,4 @@ _NEVER_STARTED = Ending(
     exit=Exit(code=None), never_started=True, message="it was ended before it started"
 )
 _WITHOUT_EXIT = Ending(exit=Exit(code=None))
+_INTERRUPTED = Ending(exit=Exit(code=None), cause=Reason.INTERRUPTED)
