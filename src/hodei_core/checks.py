@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import math
 
+MOST = 2**60
+"""The largest whole number that is accepted: far below what 64 bits hold."""
+
 
 def whole_number(name: str, value: object, *, least: int) -> int:
-    """Return the value if it is a whole number and not below `least`.
+    """Return the value if it is a whole number from `least` to `MOST`.
 
     Raises:
         ValueError: it is not; the message names the argument.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        msg = f"{name} must be a whole number from {least}, not {value!r}"
+        msg = f"{name} must be a whole number from {least}, not {_shown(value)}"
+        raise ValueError(msg)
+    if value > MOST:
+        msg = f"{name} must be at most 2**60, not {_shown(value)}"
         raise ValueError(msg)
     return value
 
@@ -23,8 +29,20 @@ def finite_number(name: str, value: object) -> float:
     Raises:
         ValueError: it is not; the message names the argument.
     """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 <= float(value) < math.inf:  # type: ignore[arg-type]
-        msg = f"{name} must be a finite number, 0 or more, not {value!r}"
-        raise ValueError(msg)
-    return float(value)  # type: ignore[arg-type]
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if 0 <= number < math.inf:
+            return number
+    msg = f"{name} must be a finite number, 0 or more, not {_shown(value)}"
+    raise ValueError(msg)
+
+
+def _shown(value: object) -> str:
+    """Return the value as it is written; Python refuses to write out very long numbers."""
+    try:
+        return repr(value)
+    except ValueError:
+        return "a number of thousands of digits"

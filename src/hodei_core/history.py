@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+import attrs
+
 from hodei_core.jobs import Attempt, Job
 from hodei_core.phases import TURN, Phase, WaitLog
 from hodei_core.states import JobState, WaitingFor
@@ -51,7 +53,13 @@ def history(job: Job, log: WaitLog | None, now: datetime) -> list[Phase]:
     if job.state is JobState.PENDING:
         known += pending_phases(job, log, until)
     known.sort(key=lambda phase: phase.since)
-    return list(_gapless(known, job.submitted_at, until))
+    merged: list[Phase] = []
+    for phase in _gapless(known, job.submitted_at, until):
+        if merged and (merged[-1].kind, merged[-1].reason) == (phase.kind, phase.reason):
+            merged[-1] = attrs.evolve(merged[-1], until=phase.until)
+        else:
+            merged.append(phase)
+    return merged
 
 
 def _attempt(attempt: Attempt, until: datetime) -> Iterator[Phase]:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound=Event)
 
 _SPECS_A_TURN = 500  # jobs checked before other tasks get their turn
+_SERVING = (WorkerState.READY, WorkerState.BUSY, WorkerState.DRAINING)
 _GONE = (WorkerState.TERMINATED, WorkerState.LOST)
 _RUN_MARGIN_SECONDS = 5.0  # beyond the grace, that a cancelled `run` waits for its job's end
 
@@ -357,12 +358,13 @@ class Hodei:
         states = dict.fromkeys(WorkerState, 0)
         for worker in workers:
             states[worker.state] += 1
+        serving = [worker for worker in workers if worker.state in _SERVING]
         return Stats(
             pending=jobs[JobState.PENDING],
             jobs=jobs,
             workers=states,
-            slots_used=sum(worker.slots_used for worker in workers),
-            slots_total=sum(worker.slots for worker in workers),
+            slots_used=sum(worker.slots_used for worker in serving),
+            slots_total=sum(worker.slots for worker in serving),
             providers=self._host.fleet.stats(),
         )
 

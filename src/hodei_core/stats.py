@@ -51,5 +51,9 @@ class Stats(Value):
     """Workers of this host, by state; every state is named."""
 
     slots_used: int
+    """Slots in use, of workers that are READY, BUSY or DRAINING."""
+
     slots_total: int
+    """Slots of those workers, in use or not."""
+
     providers: Mapping[str, ProviderStats]

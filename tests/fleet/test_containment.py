@@ -141,7 +141,7 @@ async def test_an_absurd_error_of_an_end_is_an_end_to_be_asked_for_again(
     async with Hodei(providers=[provider]) as hodei:
         async with capture_events(hodei, WorkerTerminated) as ended:
             assert (await hodei.run("x")).ok
-            await ended.wait_for(WorkerTerminated)
+            await ended.wait_for(WorkerTerminated, count=2)
             assert (await hodei.run("x")).ok
     assert [worker.discards for worker in provider.workers.values()][:2] == [3, 3]
     assert_sound(provider)
@@ -210,15 +210,16 @@ async def test_a_cancellation_that_a_provider_raises_by_itself_cancels_nobody(wh
     assert provider.asked == (3 if where in ("making", "line") else 2)
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError("absurd"), Nonsense("absurd")], ids=type)
 @simulated
-async def test_an_absurd_error_of_an_attempt_loses_that_attempt_alone() -> None:
-    provider = ScriptedProvider(
-        {"absurd": Act(takes=1, raises=ZeroDivisionError("absurd"))}, policy=policy()
-    )
+async def test_an_absurd_error_of_an_attempt_loses_that_attempt_alone(
+    error: BaseException,
+) -> None:
+    provider = ScriptedProvider({"absurd": Act(takes=1, raises=error)}, policy=policy())
     async with Hodei(providers=[provider]) as hodei:
         result = await hodei.run("absurd")
         assert (result.state, result.reason) == (JobState.FAILED, Reason.WORKER_LOST)
-        assert "ZeroDivisionError" in str(result.message)
+        assert repr(error) in str(result.message)
         assert (await hodei.run("x")).ok
     assert provider.asked == 1
 

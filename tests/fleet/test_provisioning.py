@@ -6,6 +6,7 @@ import itertools
 from datetime import timedelta
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from hodei_core import (
@@ -17,9 +18,11 @@ from hodei_core import (
     Reason,
     Resources,
     WaitingFor,
+    WorkerEvent,
     WorkerProvisioning,
     WorkerReady,
     WorkerState,
+    WorkerTerminated,
 )
 from hodei_core.testing import (
     Act,
@@ -428,10 +431,46 @@ async def test_workers_that_fall_before_their_first_job_count_as_failures() -> N
         await anyio.sleep(600)
         stats = (await hodei.stats()).providers["scripted"]
         assert stats.last_error == "a worker was lost before it was used: it fell"
-    assert provider.asked <= 10 * 60
+    assert provider.asked <= 15  # 1 s, 2 s, 4 s, ... 5 min apart
 
 
 # Many
+
+
+@simulated
+async def test_the_making_of_a_worker_that_fails_is_told_to_its_end() -> None:
+    provider = ScriptedProvider(makings=[Making(error=OSError("no")), Making()], policy=policy())
+    async with Hodei(providers=[provider]) as hodei:
+        async with capture_events(hodei, WorkerEvent) as captured:
+            assert (await hodei.run("x")).ok
+            first = captured[0].worker_id
+            told = [type(event) for event in captured if event.worker_id == first]
+    assert told == [WorkerProvisioning, WorkerTerminated]
+
+
+@simulated
+async def test_a_job_waits_for_its_worker_at_every_moment_until_that_is_there() -> None:
+    """The looks that bound the cost of a missed wake-up do not show."""
+    provider = ScriptedProvider(makings=Making(delay=3), policy=policy())
+    async with Hodei(providers=[provider]) as hodei:
+        job = await hodei.submit("x")
+        await settled()
+        for _ in range(290):
+            await anyio.sleep(0.01)
+            assert (await job.snapshot()).waiting_for is WaitingFor.PROVISIONING
+        assert [kind for kind, _, _ in (await job.explain()).history] == [WaitingFor.PROVISIONING]
+
+
+@simulated
+async def test_a_storm_of_asks_holds_the_event_loop_in_no_step_for_long() -> None:
+    provider = ScriptedProvider(makings=Making(delay=3), policy=policy(max_workers=200))
+    async with Hodei(providers=[provider]) as hodei:
+        await hodei.submit_many(["x"] * 200)
+        most = before = 0
+        while provider.asked < 200:
+            await anyio.lowlevel.checkpoint()
+            most, before = max(most, provider.asked - before), provider.asked
+    assert most <= 64
 
 
 @simulated

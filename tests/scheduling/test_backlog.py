@@ -166,7 +166,8 @@ class BacklogMachine(RuleBasedStateMachine):
         assert bool(self.backlog) == bool(self.stored) or self.backlog.starving()
         for kind in KINDS:
             needs = kind_of(kind)
-            why = self.backlog.parked(needs)
+            of = self.backlog.get(needs)
+            why = None if of is None else of.parked
             if any(Needs.of(each.spec) == needs for each in self.stored.values()):
                 assert (why is WAIT) == (needs in self.parked)
             else:
@@ -334,14 +335,16 @@ def test_a_class_that_comes_again_has_another_number() -> None:
     assert backlog.add(job(2)).number != number
 
 
-def test_why_a_class_is_parked_is_known_while_it_is() -> None:
-    backlog = filled(job(1))
-    assert backlog.parked(kind_of(None)) is None
+def test_why_a_job_waits_is_known_until_it_is_taken() -> None:
+    backlog = filled(job(1), job(2))
+    assert backlog.wait_of(kind_of(None)) is None
     backlog.park(head(backlog), WAIT, (HERE,))
-    assert backlog.parked(kind_of(None)) is WAIT
+    assert backlog.wait_of(kind_of(None)) is WAIT
     backlog.wake(HERE)
-    assert backlog.parked(kind_of(None)) is None
-    assert backlog.parked(kind_of("unknown")) is None
+    assert backlog.wait_of(kind_of(None)) is WAIT
+    backlog.take(head(backlog))
+    assert backlog.wait_of(kind_of(None)) is None
+    assert backlog.wait_of(kind_of("unknown")) is None
 
 
 def test_a_job_that_joins_a_parked_class_waits_with_it() -> None:

@@ -19,8 +19,8 @@ def opened(*, trips: int = 1, now: float = 0, chance: float = PLAIN) -> Breaker:
     """Return a breaker that opened `now`, after so many failures in a row."""
     breaker = Breaker()
     for _ in range(trips):
-        breaker.asked()
-        breaker.failed(now, chance)
+        breaker.asked(0)
+        breaker.failed(now, chance, asked_at=0)
     assert breaker.state == "open"
     return breaker
 
@@ -28,7 +28,7 @@ def opened(*, trips: int = 1, now: float = 0, chance: float = PLAIN) -> Breaker:
 def probing() -> Breaker:
     """Return a breaker that opened at 0 s and whose first probe is under way."""
     breaker = opened()
-    breaker.asked()
+    breaker.asked(0)
     assert breaker.state == "probing"
     return breaker
 
@@ -45,14 +45,14 @@ def test_a_breaker_is_closed_at_first_and_allows_any_number_of_asks() -> None:
     assert (breaker.opened_at, breaker.retry_at) == (None, None)
     for _ in range(100):
         assert breaker.allows(0)
-        breaker.asked()
+        breaker.asked(0)
     assert breaker.state == "closed"
 
 
 def test_one_failure_opens_it_until_the_pause_is_over() -> None:
     breaker = Breaker()
-    breaker.asked()
-    assert breaker.failed(100, PLAIN)
+    breaker.asked(0)
+    assert breaker.failed(100, PLAIN, asked_at=0)
     assert (breaker.state, breaker.failures) == ("open", 1)
     assert (breaker.opened_at, breaker.retry_at) == (100, 101)
     assert not breaker.allows(100)
@@ -63,7 +63,7 @@ def test_one_failure_opens_it_until_the_pause_is_over() -> None:
 def test_after_the_pause_exactly_one_probe_is_allowed() -> None:
     breaker = opened()
     assert breaker.allows(1)
-    breaker.asked()
+    breaker.asked(0)
     assert (breaker.state, breaker.retry_at) == ("probing", None)
     assert not breaker.allows(1)
     assert not breaker.allows(1e9)
@@ -71,7 +71,7 @@ def test_after_the_pause_exactly_one_probe_is_allowed() -> None:
 
 def test_a_probe_that_fails_opens_it_again_for_longer_and_trips_nothing() -> None:
     breaker = probing()
-    assert not breaker.failed(5, PLAIN)
+    assert not breaker.failed(5, PLAIN, asked_at=0)
     assert (breaker.state, breaker.failures) == ("open", 2)
     assert (breaker.opened_at, breaker.retry_at) == (0, 7)
 
@@ -83,15 +83,15 @@ def test_pauses_double_up_to_five_minutes() -> None:
 
 def test_pauses_are_those_that_it_was_given() -> None:
     breaker = Breaker(Backoff(first=timedelta(seconds=3), factor=1, jitter=0))
-    breaker.failed(0, PLAIN)
+    breaker.failed(0, PLAIN, asked_at=0)
     assert breaker.retry_at == 3
 
 
 @pytest.mark.parametrize(("chance", "expected"), [(0.0, 3.6), (0.25, 3.8), (0.75, 4.2)])
 def test_the_chance_places_a_pause_within_a_tenth(chance: float, expected: float) -> None:
     breaker = opened(trips=2)
-    breaker.asked()
-    breaker.failed(0, chance)
+    breaker.asked(0)
+    breaker.failed(0, chance, asked_at=0)
     assert breaker.retry_at == pytest.approx(expected)
 
 
@@ -102,8 +102,8 @@ def test_no_pause_is_longer_than_five_minutes_or_off_by_more_than_a_tenth(
 ) -> None:
     breaker = Breaker()
     for number, chance in enumerate(chances):
-        breaker.asked()
-        breaker.failed(0, chance)
+        breaker.asked(0)
+        breaker.failed(0, chance, asked_at=0)
         plain = min(2.0**number, 300)
         assert plain * 0.9 - 1e-6 <= pause(breaker) <= min(plain * 1.1, 300) + 1e-6
 
@@ -111,12 +111,14 @@ def test_no_pause_is_longer_than_five_minutes_or_off_by_more_than_a_tenth(
 def test_failures_of_what_was_asked_before_it_opened_do_not_lengthen_the_pause() -> None:
     breaker = Breaker()
     for _ in range(5):
-        breaker.asked()
-    assert [breaker.failed(now, PLAIN) for now in (0, 0.1, 0.5, 0.9, 0.9)] == [True] + [False] * 4
+        breaker.asked(0)
+    assert [breaker.failed(now, PLAIN, asked_at=0) for now in (0, 0.1, 0.5, 0.9, 0.9)] == [True] + [
+        False
+    ] * 4
     assert (breaker.state, breaker.failures) == ("open", 5)
     assert (breaker.opened_at, breaker.retry_at) == (0, 1)
-    breaker.asked()
-    breaker.failed(1, PLAIN)
+    breaker.asked(0)
+    breaker.failed(1, PLAIN, asked_at=0)
     assert breaker.retry_at == 3
 
 
@@ -134,12 +136,30 @@ def test_a_success_while_it_is_closed_is_no_recovery() -> None:
     assert not Breaker().succeeded()
 
 
-def test_after_a_success_the_pauses_begin_anew() -> None:
+def test_after_a_worker_of_use_the_pauses_begin_anew() -> None:
     breaker = opened(trips=9)
     breaker.succeeded()
-    breaker.asked()
-    assert breaker.failed(0, PLAIN)
+    breaker.proved()
+    breaker.asked(0)
+    assert breaker.failed(0, PLAIN, asked_at=0)
     assert (breaker.failures, breaker.opened_at, breaker.retry_at) == (1, 0, 1)
+
+
+def test_workers_that_are_there_and_of_no_use_make_the_pauses_no_shorter() -> None:
+    breaker = opened(trips=4)
+    breaker.succeeded()
+    breaker.asked(100)
+    assert breaker.failed(100, PLAIN, asked_at=100)
+    assert breaker.retry_at == 116
+
+
+def test_a_late_failure_of_what_was_asked_before_the_probe_does_not_decide_for_it() -> None:
+    breaker = opened()
+    breaker.asked(1)
+    assert not breaker.failed(2, PLAIN, asked_at=0)
+    assert (breaker.state, breaker.failures, breaker.retry_at) == ("probing", 2, None)
+    assert breaker.succeeded()
+    assert breaker.state == "closed"
 
 
 class Polled:
@@ -153,8 +173,8 @@ class Polled:
     def look(self, now: float, answered_at: float, chance: float) -> None:
         if self.breaker.allows(now):
             self.asks.append(now)
-            self.breaker.asked()
-            self.breaker.failed(answered_at, chance)
+            self.breaker.asked(0)
+            self.breaker.failed(answered_at, chance, asked_at=0)
             self.fails.append(answered_at)
 
 

@@ -514,6 +514,20 @@ def test_a_second_worker_is_kept_when_the_first_holds_an_endless_job() -> None:
     assert simulation.kept == {}
 
 
+def test_no_second_worker_is_kept_for_a_job_that_nobody_overtakes_any_more() -> None:
+    one, other = offer(slots=8, labels={"is": "one"}), offer(slots=8, labels={"is": "other"})
+    simulation = Simulation(one, other)
+    simulation.submit(FOR_EVER, requires={"is": "one"})
+    simulation.submit(FOR_EVER, requires={"is": "other"})
+    simulation.trickle(2, 8, until=40)
+    simulation.run(20)
+    large = simulation.submit(1, cpus=4)
+    simulation.run(2 + PATIENCE_SECONDS)
+    assert list(simulation.kept.values()) == [large]
+    simulation.run(20 * PATIENCE_SECONDS)
+    assert list(simulation.kept.values()) == [large]
+
+
 # What it costs
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, cast
 
+import attrs
 import pytest
 
 from hodei_core.ids import JobId, WorkerId
@@ -205,6 +206,19 @@ def test_each_strategy_for_providers_takes_the_first_of_equals(name: str) -> Non
 def test_a_provider_that_has_made_no_worker_counts_as_the_fastest() -> None:
     providers = [provider("quick", startup=0.001), provider("unknown", startup=None)]
     assert fastest_startup(a_job(), providers).name == "unknown"
+
+
+def test_a_provider_that_failed_last_is_not_taken_for_the_fastest() -> None:
+    failing = attrs.evolve(provider("failing", startup=None), failures=1)
+    assert fastest_startup(a_job(), [failing, provider("slow", startup=300)]).name == "slow"
+    assert fastest_startup(a_job(), [failing]).name == "failing"
+
+
+@pytest.mark.parametrize("argument", ["worker_strategy", "provider_strategy"])
+@pytest.mark.parametrize("value", [None, 1, b"least_loaded"])
+def test_what_is_neither_a_name_nor_a_function_is_refused(argument: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"^{argument} must be a function or one of "):
+        SmartScheduler(**{argument: value})
 
 
 def test_a_provider_without_a_cost_comes_after_all_that_have_one() -> None:

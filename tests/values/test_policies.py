@@ -91,11 +91,20 @@ def test_a_count_is_a_whole_number_from_its_least(name: str, least: int) -> None
 
 
 @pytest.mark.parametrize(("name", "least"), COUNTS.items())
-@pytest.mark.parametrize("value", [-1, 1.0, True, math.nan, "2", []], ids=repr)
+@pytest.mark.parametrize("value", [-1, 1.0, True, math.nan, "2", [], -(10**5000)], ids=range(7))
 def test_a_count_that_is_none_is_refused_by_an_error_that_names_it_and_its_least(
     name: str, least: int, value: Any
 ) -> None:
     with pytest.raises(ValueError, match=rf"^{name} must be a whole number from {least}, not "):
+        WorkerPolicy(**{name: value})
+
+
+@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize("value", [2**60 + 1, 10**30, 10**5000], ids=["60", "100", "16610"])
+def test_a_count_beyond_all_sense_is_refused_by_an_error_that_names_it(
+    name: str, value: int
+) -> None:
+    with pytest.raises(ValueError, match=rf"^{name} must be at most 2\*\*60, not "):
         WorkerPolicy(**{name: value})
 
 
@@ -120,6 +129,12 @@ def test_what_there_always_is_cannot_be_none(name: str) -> None:
 def test_a_cost_is_a_number_from_nothing(value: float) -> None:
     cost = WorkerPolicy(cost_per_hour=value).cost_per_hour
     assert (cost, type(cost)) == (value, float)
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**5000)], ids=["large", "negative"])
+def test_a_cost_that_no_float_holds_is_refused_by_an_error_that_names_it(value: int) -> None:
+    with pytest.raises(ValueError, match=r"^cost_per_hour must be a finite number, 0 or more"):
+        WorkerPolicy(cost_per_hour=value)
 
 
 @pytest.mark.parametrize("value", [-0.01, math.nan, math.inf, -math.inf, True, "1", []], ids=repr)

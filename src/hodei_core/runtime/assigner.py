@@ -36,6 +36,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 _BATCH = 256  # decisions in one step, so that none holds the event loop for long
 _REPRIEVE_SECONDS = 60.0  # that a job of a shared store waits for a host that could run it
+_ASKS = 32  # of providers in one step: the event loop is not held longer
 _COVER = timedelta(minutes=2)  # that other hosts leave a job alone that a worker is made for
 _REFUSED = Wait(WaitingFor.CAPACITY, ("the store refused to assign it",))
 _ROUNDING = 1e-6  # seconds: a timer may fire that much early
@@ -75,6 +76,7 @@ class Assigner:
         self._deadlines = deadlines
         self._wake = wake
         self._demand_changed = False
+        self._asks = 0
         self._drained: tuple[str, ...] | None = None
 
     def add(self, job: Job) -> None:
@@ -99,7 +101,7 @@ class Assigner:
 
     def waits_for(self, needs: Needs) -> Wait | None:
         """Return why jobs with these needs wait, as it was decided; None if it was not."""
-        return self._backlog.parked(needs)
+        return self._backlog.wait_of(needs)
 
     def waited(self, job: Job, until: datetime) -> tuple[Phase, ...]:
         """Return what a PENDING job waited for, up to now."""
@@ -210,6 +212,7 @@ class Assigner:
         if not self._demand_changed:
             return
         self._demand_changed = False
+        self._asks = _ASKS
         coverage = Coverage()
         for offer, count in self._fleet.view.arriving():
             coverage.add(offer, count)
@@ -222,6 +225,11 @@ class Assigner:
     def _provide_for(self, of: NeedsClass, coverage: Coverage, plan: Plan) -> None:
         left = coverage.take(of.needs, len(of.window))
         while left:
+            if not self._asks:
+                self._demand_changed = True
+                self._wake()
+                return
+            self._asks -= 1
             decision = self._ask(of)
             if not isinstance(decision, Provision):
                 self._backlog.unpark(of)

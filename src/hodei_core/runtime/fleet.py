@@ -143,8 +143,11 @@ class Fleet:
         """
         self.index.reserve(worker_id, job.spec.resources, job.spec.name)
         member = self._members[worker_id]
+        provided = self._provided[member.offer.provider]
+        if not member.given:
+            provided.breaker.proved()
         member.given += 1
-        most = self._provided[member.offer.provider].policy.max_jobs
+        most = provided.policy.max_jobs
         if most is not None and member.given >= most:
             self._drain(member)
 
@@ -185,8 +188,8 @@ class Fleet:
             self._ids.worker_id(name), provided.provider, provided.offer, provided.policy, self
         )
         provided.members[member.id] = self._members[member.id] = member
-        provided.breaker.asked()
-        provided.rate.started(self.clock.monotonic())
+        provided.breaker.asked(member.begun)
+        provided.rate.started(member.begun)
         self._uses += 1
         provided.last_used = self._uses
         self.view.changed()
@@ -364,7 +367,7 @@ class Fleet:
             exc_info=None if isinstance(error, ProvisionError) else error,
             extra={"provider": provided.name, "worker_id": member.id, "action": "provision"},
         )
-        self._trip(provided)
+        self._trip(provided, member)
 
     def stop_giving(self, member: Member) -> None:
         """Take note that the worker is given no more, from this moment on."""
@@ -384,7 +387,7 @@ class Fleet:
             )
             if not member.given:
                 provided.last_error = f"a worker was lost before it was used: {member.loss}"
-                self._trip(provided)
+                self._trip(provided, member)
         self._changed()
 
     def gone(self, member: Member) -> None:
@@ -401,8 +404,9 @@ class Fleet:
             event(at=self.clock.now(), worker_id=member.id, provider=member.offer.provider, **more)
         )
 
-    def _trip(self, provided: Provided) -> None:
-        if provided.breaker.failed(self.clock.monotonic(), self._ids.chance()):
+    def _trip(self, provided: Provided, member: Member) -> None:
+        now, chance = self.clock.monotonic(), self._ids.chance()
+        if provided.breaker.failed(now, chance, asked_at=member.begun):
             self._bus.publish(
                 ProviderTripped(
                     at=self.clock.now(),

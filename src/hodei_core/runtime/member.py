@@ -233,6 +233,8 @@ class Member:
             self.state = WorkerState.TERMINATING
             await self._fleet.keep_row(self.row())
             await self._until(lambda: self._provider.discard(self.id))
+            self.state = WorkerState.TERMINATED
+            self._fleet.tell(WorkerTerminated, self)
         else:
             await self._serve(session)
         if self._certain:

@@ -94,6 +94,7 @@ class Provided:
             obstacle=None if obstacle is None else obstacle[0],
             until=None if obstacle is None else self._instant(obstacle[1]),
             never=self.never,
+            failures=self.breaker.failures,
             startup=self.startup,
             cost_per_hour=self.policy.cost_per_hour,
             last_used=self.last_used,

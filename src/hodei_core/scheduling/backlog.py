@@ -36,7 +36,17 @@ def key_of(job: Job) -> Key:
 class NeedsClass:
     """The jobs in view that need the same."""
 
-    __slots__ = ("complete", "listed_at", "log", "needs", "number", "parked", "wanting", "window")
+    __slots__ = (
+        "complete",
+        "listed_at",
+        "log",
+        "needs",
+        "number",
+        "parked",
+        "wait",
+        "wanting",
+        "window",
+    )
 
     def __init__(self, needs: Needs, number: int) -> None:
         self.needs: Needs = needs
@@ -47,6 +57,9 @@ class NeedsClass:
 
         self.parked: Wait | None = None
         """Why the class is not considered; None if it is."""
+
+        self.wait: Wait | None = None
+        """Why its first job waits, as it was decided last; None before that."""
 
         self.listed_at: tuple[Offer, ...] = ()
         """The offers at which it was parked last: room there wakes it, if it is parked."""
@@ -143,6 +156,7 @@ class Backlog:
     def take(self, of: NeedsClass) -> Job:
         """Take the head of a class out."""
         job = of.window.popleft()
+        of.wait = None
         self._after_take(of)
         return job
 
@@ -175,7 +189,7 @@ class Backlog:
 
         `wanting`: a worker could be made for it.
         """
-        of.parked = why
+        of.parked = of.wait = why
         of.wanting = wanting
         if wanting:
             self._wanting[of.number] = of
@@ -220,10 +234,10 @@ class Backlog:
         """Return every class that has jobs."""
         return list(self._classes.values())
 
-    def parked(self, needs: Needs) -> Wait | None:
-        """Return why a class is not considered; None if it is, or has no job in view."""
+    def wait_of(self, needs: Needs) -> Wait | None:
+        """Return why the first job of a class waits, as decided last; None if it was not."""
         of = self._classes.get(needs)
-        return None if of is None else of.parked
+        return None if of is None else of.wait
 
     def starving(self) -> list[Needs]:
         """Return the classes that have run out of view while the store holds more."""

@@ -14,7 +14,8 @@ BREAKER_BACKOFF = Backoff(first=timedelta(seconds=1), factor=2, max=timedelta(mi
 class Breaker:
     """Closed while all is well; open after a failure; then one probe decides.
 
-    All instants are seconds of a monotonic clock.
+    Pauses grow until a worker is of use, not only there: one that dies before it has a job is a
+    failure as well. All instants are seconds of a monotonic clock.
     """
 
     def __init__(self, backoff: Backoff = BREAKER_BACKOFF) -> None:
@@ -30,6 +31,7 @@ class Breaker:
 
         self._backoff = backoff
         self._trips = 0
+        self._probed_at = 0.0
 
     def allows(self, now: float) -> bool:
         """Return whether the provider may be asked for a worker."""
@@ -38,21 +40,22 @@ class Breaker:
             return now >= self.retry_at
         return self.state == "closed"
 
-    def asked(self) -> None:
+    def asked(self, now: float) -> None:
         """Take note that the provider was asked, as it was allowed: if open, that is the probe."""
         if self.state == "open":
             self.state = "probing"
             self.retry_at = None
+            self._probed_at = now
 
-    def failed(self, now: float, chance: float) -> bool:
+    def failed(self, now: float, chance: float, *, asked_at: float) -> bool:
         """Take note of a failure; return whether it tripped: it was closed before.
 
-        Answers to what was asked before it opened make no pause longer. `chance` in [0, 1)
-        places the pause within its jitter.
+        Late answers, to what was asked before it opened, decide nothing and make no pause
+        longer. `chance` in [0, 1) places the pause within its jitter.
         """
         self.failures += 1
         tripped = self.state == "closed"
-        if self.state == "open":
+        if self.state == "open" or (self.state == "probing" and asked_at < self._probed_at):
             return False
         if tripped:
             self.opened_at = now
@@ -65,6 +68,10 @@ class Breaker:
         """Take note of a success; return whether it recovered: it was not closed before."""
         recovered = self.state != "closed"
         self.state = "closed"
-        self.failures = self._trips = 0
+        self.failures = 0
         self.opened_at = self.retry_at = None
         return recovered
+
+    def proved(self) -> None:
+        """Take note that a worker was given its first job: the next pause is a short one."""
+        self._trips = 0

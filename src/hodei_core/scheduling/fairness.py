@@ -1,8 +1,9 @@
 """Keeps workers for jobs that others overtake, so that nothing that can be placed waits for ever.
 
 A job that is too large for what is free is overtaken by smaller ones behind it. After a while
-the best-fitting worker is filled no further by those, until the job has it; and if that does
-not help within as long again, for instance since what runs there never ends, a second one.
+the best-fitting worker is filled no further by those, until the job has it. If that does not help
+within as long again, for instance since what runs there never ends, and the job is overtaken
+elsewhere, a second one is kept; a third one after twice as long, and so on.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class _Watch:
     __slots__ = (
         "given",
         "kept",
+        "kept_at",
         "key",
         "needs",
         "next_at",
@@ -50,6 +52,8 @@ class _Watch:
         self.overtaken = False
         self.next_at = 0.0
         self.kept: dict[WorkerId, Key] = {}
+        self.kept_at: float | None = None
+        """When a worker was kept for it last; None if none was."""
 
 
 class Fairness:
@@ -100,7 +104,7 @@ class Fairness:
             watch = self._watches.get(number)
             if watch is not None and watch.key == overtaken and not watch.overtaken:
                 watch.overtaken = True
-                self._arm(watch, now + PATIENCE_SECONDS)
+                self._arm(watch, self._patient_until(watch, now))
         if waiting is not None and not waiting:
             del self._passable[offer]
 
@@ -138,10 +142,23 @@ class Fairness:
             watch = self._watches[heapq.heappop(self._due)[1]]
             watch.kept = self._still_kept(watch)
             best = self._best(watch)
-            if best is not None:
-                self._index.keep(best.id, watch.key)
-                watch.kept[best.id] = watch.key
-            self._arm(watch, now + PATIENCE_SECONDS)
+            if best is None:
+                self._arm(watch, now + PATIENCE_SECONDS)
+                continue
+            self._index.keep(best.id, watch.key)
+            watch.kept[best.id] = watch.key
+            watch.kept_at = now
+            watch.overtaken = False  # until somebody passes it again, elsewhere
+            watch.noted.clear()
+            for offer in watch.offers:
+                self._note(watch, offer)
+
+    def _patient_until(self, watch: _Watch, now: float) -> float:
+        """Return when to keep a worker for a class that is overtaken now."""
+        if watch.kept_at is None:
+            return now + PATIENCE_SECONDS
+        more = max(len(self._still_kept(watch)) - 1, 0)
+        return max(now, watch.kept_at + PATIENCE_SECONDS * 2**more)
 
     def _arm(self, watch: _Watch, at: float) -> None:
         watch.next_at = at

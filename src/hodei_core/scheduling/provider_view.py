@@ -36,6 +36,9 @@ class ProviderView(Value):
     never: str | None = None
     """Why it can never make a worker, as it said itself; None if it did not."""
 
+    failures: int = 0
+    """Workers that it could not make since it last made one."""
+
     startup: timedelta | None = None
     """How long its last worker took to become ready; measured; None if there was none."""
 

@@ -95,6 +95,7 @@ class SmartScheduler(Scheduler):
 
     Raises:
         ValueError: there is no strategy of that name.
+        TypeError: it is neither a name nor a function.
     """
 
     def __init__(
@@ -170,12 +171,12 @@ S = TypeVar("S", bound=Callable[..., object])
 
 
 def _strategy(argument: str, given: S | str, named: Mapping[str, S]) -> S:
-    if not isinstance(given, str):
-        return given
-    if given not in named:
+    if isinstance(given, str) and given in named:
+        return named[given]
+    if isinstance(given, str) or not callable(given):
         msg = f"{argument} must be a function or one of {', '.join(named)}, not {given!r}"
-        raise ValueError(msg)
-    return named[given]
+        raise (ValueError if isinstance(given, str) else TypeError)(msg)
+    return given
 
 
 def _obstacle(provider: ProviderView) -> str:

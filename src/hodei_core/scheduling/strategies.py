@@ -71,7 +71,8 @@ def affinity(job: Job, candidates: Sequence[Candidate]) -> Candidate:
 def fastest_startup(job: Job, providers: Sequence[ProviderView]) -> ProviderView:
     """Choose the provider whose last worker was ready the soonest.
 
-    One that has made none yet counts as the fastest, so that it is measured.
+    One that has made none yet counts as the fastest, so that it is measured; one that failed when
+    it was asked last comes after all that did not.
     """
     del job
     return min(providers, key=_startup)
@@ -92,8 +93,9 @@ def _left(worker: Candidate) -> tuple[float, float, int]:
     return (worker.cpus_free, memory, worker.slots_free)
 
 
-def _startup(provider: ProviderView) -> float:
-    return 0.0 if provider.startup is None else provider.startup.total_seconds()
+def _startup(provider: ProviderView) -> tuple[bool, float]:
+    seconds = 0.0 if provider.startup is None else provider.startup.total_seconds()
+    return (provider.failures > 0, seconds)
 
 
 def _cost(provider: ProviderView) -> float:
