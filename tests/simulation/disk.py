@@ -58,19 +58,20 @@ class Disk:
         self.workers: dict[WorkerId, Worker] = {}
         self.cancels: dict[JobId, CancelRequest] = {}
         self.covers: dict[JobId, tuple[HostId, datetime]] = {}
-        self.commits = 0
-        self.committed = anyio.Event()
+        self.readers: dict[object, anyio.Event] = {}
+        """For each connection, what is set when another one has committed."""
+
         self.may_be_gone: Callable[[WorkerId], bool] = lambda _: True
         """Whether a worker's row may be dropped: nothing of it is left outside."""
 
         self._history = history
         self._now = now
 
-    def commit(self, changes: Sequence[Change]) -> list[Outcome]:
-        """Make the changes, all of them."""
-        self.commits += 1
-        self.committed.set()
-        self.committed = anyio.Event()
+    def commit(self, changes: Sequence[Change], by: object) -> list[Outcome]:
+        """Make the changes of a connection, all of them."""
+        for reader, event in self.readers.items():
+            if reader is not by:
+                event.set()
         return [self._make(change) for change in changes]
 
     def _make(self, change: Change) -> Outcome:

@@ -415,22 +415,23 @@ class Simulation:
     def _check_idle(self) -> None:
         """Hold that no job waits for long beside a worker that has room for it."""
         passed: dict[JobId, int] = {}
-        for member in self._alive():
+        waiting = [
+            (job, Needs.of(job.spec))
+            for job in self.disk.jobs.values()
+            if job.waiting_for is WaitingFor.CAPACITY
+            and job.spec.prefers is None
+            and self.disk.covers.get(job.id) is None
+        ]
+        for member in self._alive() if waiting else ():
             if member.hodei is None:
                 continue
             index = member.hodei._host.fleet.index
             if member.hodei._host.dispatcher.draining or member.hodei._host.dispatcher._paused:
                 continue
-            for job in self.disk.jobs.values():
-                needs = Needs.of(job.spec)
-                if (
-                    job.waiting_for is WaitingFor.CAPACITY
-                    and job.spec.prefers is None
-                    and self.disk.covers.get(job.id) is None
-                    and any(
-                        worker.fits(needs.resources) and index.kept(worker.id) is None
-                        for worker in index.workers()
-                    )
+            for job, needs in waiting:
+                if any(
+                    worker.fits(needs.resources) and index.kept(worker.id) is None
+                    for worker in index.workers()
                 ):
                     passed[job.id] = self._passed.get(job.id, 0) + 1
                     if passed[job.id] > IDLE_SECONDS:

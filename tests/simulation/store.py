@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 from hodei_core.clock import Clock
 from hodei_core.errors import StoreBusyError
@@ -98,7 +99,6 @@ class SimulatedStore(Store):
         self._faults = faults
         self._crash = crash
         self._clock = clock
-        self._seen = 0
         self.mine: dict[HostId, None] = {}
         """The incarnations of the host that this connection is of."""
 
@@ -134,8 +134,8 @@ class SimulatedStore(Store):
         """Let others have their turn, and fail now and then."""
         if self._faults.strike("store slow", 0.05):
             await anyio.sleep(self._faults.chance.choice((0.01, 0.3, 2.0)))
-        else:
-            await anyio.sleep(0)
+        elif self._faults.chance.random() < 0.3:
+            await anyio.lowlevel.checkpoint()
         await self._power.check()
         if self._faults.strike("store busy", 0.03):
             msg = "somebody else holds it"
@@ -149,8 +149,7 @@ class SimulatedStore(Store):
         for change in changes:
             if isinstance(change, JoinHost):
                 self.mine[change.record.id] = None
-        outcomes = self._disk.commit(changes)
-        self._seen += 1
+        outcomes = self._disk.commit(changes, self)
         if self._faults.strike("host crash", 0.002):
             self._crash()
             raise HostCrashed
@@ -161,11 +160,10 @@ class SimulatedStore(Store):
 
     async def until_others_wrote(self) -> None:
         """Return when others wrote, which is noticed a while later."""
-        while self._disk.commits == self._seen:
-            await self._disk.committed.wait()
+        await self._disk.readers.setdefault(self, anyio.Event()).wait()
         await anyio.sleep(0.25)
         await self.turn()
-        self._seen = self._disk.commits
+        self._disk.readers[self] = anyio.Event()
 
     @property
     def disk(self) -> Disk:

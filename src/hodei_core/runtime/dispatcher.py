@@ -224,9 +224,12 @@ class Dispatcher:
 
     async def load(self) -> None:
         """Take up what the store holds."""
+        await self._load()
+        self.wake()
+
+    async def _load(self) -> None:
         await self._assigner.load()
         await self._waiting.load()
-        self.wake()
 
     async def run(self) -> None:
         """Take a step whenever woken, for ever."""
@@ -332,7 +335,7 @@ class Dispatcher:
     async def _look_around(self) -> None:
         """Take up what other hosts wrote: new jobs, requests, ends."""
         self._others_wrote = False
-        await self.load()
+        await self._load()
         self._assigner.fleet_changed()
         hosts = self._store.hosts
         if hosts is not None:

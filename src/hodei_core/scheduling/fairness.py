@@ -9,6 +9,7 @@ elsewhere, a second one is kept; a third one after twice as long, and so on.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterable
 
 from hodei_core.ids import WorkerId
@@ -158,7 +159,7 @@ class Fairness:
         if watch.kept_at is None:
             return now + PATIENCE_SECONDS
         more = max(len(self._still_kept(watch)) - 1, 0)
-        return max(now, watch.kept_at + PATIENCE_SECONDS * 2**more)
+        return max(now, watch.kept_at + math.ldexp(PATIENCE_SECONDS, more))
 
     def _arm(self, watch: _Watch, at: float) -> None:
         watch.next_at = at

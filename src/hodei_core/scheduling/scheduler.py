@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol, TypeAlias, TypeVar
+from typing import Literal, Protocol, TypeAlias, TypeVar, cast
 
 import attrs
 
@@ -170,13 +170,14 @@ _CAN_MAKE = ("no worker fits, and it can make one",)
 S = TypeVar("S", bound=Callable[..., object])
 
 
-def _strategy(argument: str, given: S | str, named: Mapping[str, S]) -> S:
-    if isinstance(given, str) and given in named:
-        return named[given]
-    if isinstance(given, str) or not callable(given):
-        msg = f"{argument} must be a function or one of {', '.join(named)}, not {given!r}"
-        raise (ValueError if isinstance(given, str) else TypeError)(msg)
-    return given
+def _strategy(argument: str, given: object, named: Mapping[str, S]) -> S:
+    if isinstance(given, str):
+        if given in named:
+            return named[given]
+    elif callable(given):
+        return cast("S", given)
+    msg = f"{argument} must be a function or one of {', '.join(named)}, not {given!r}"
+    raise (ValueError if isinstance(given, str) else TypeError)(msg)
 
 
 def _obstacle(provider: ProviderView) -> str:
