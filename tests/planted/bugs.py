@@ -107,9 +107,9 @@ BUGS = (
     Bug(
         "forget a worker whose making failed",
         "runtime/member.py",
-        "            await self._until(lambda: self._provider.discard(self.id))\n        else:\n"
-        "            await self._serve(session)",
-        "            pass\n        else:\n            await self._serve(session)",
+        "            await self._until(lambda: self._provider.discard(self.id))\n"
+        "            self.state = WorkerState.TERMINATED\n            self._fleet",
+        "            self.state = WorkerState.TERMINATED\n            self._fleet",
     ),
     Bug(
         "one worker too many",
@@ -204,8 +204,8 @@ BUGS = (
     Bug(
         "keep no worker for the overtaken",
         "scheduling/fairness.py",
-        "                self._index.keep(best.id, watch.key)\n",
-        "                pass\n",
+        "            self._index.keep(best.id, watch.key)\n",
+        "            pass\n",
         ("tests/scheduling/test_fairness.py",),
     ),
     Bug(

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
+import anyio.lowlevel
 import pytest
 from typing_extensions import override
 
@@ -253,3 +254,17 @@ async def test_a_wall_clock_that_jumps_meets_no_deadline() -> None:
         bench.clock.jump(-7_200)
         await bench.advance(10)
         assert bench.called == ["ten"]
+
+
+async def test_a_call_that_sets_itself_anew_for_the_same_instant_does_not_hold_the_loop() -> None:
+    async with running() as bench:
+
+        def again() -> None:
+            bench.called.append("again")
+            if len(bench.called) < 1_000:
+                bench.deadlines.after(0, again)
+
+        bench.deadlines.after(0, again)
+        for _ in range(20):
+            await anyio.lowlevel.checkpoint()
+        assert 0 < len(bench.called) < 100

@@ -162,6 +162,16 @@ def test_a_late_failure_of_what_was_asked_before_the_probe_does_not_decide_for_i
     assert breaker.state == "closed"
 
 
+def test_a_probe_that_is_given_up_may_be_followed_by_another_at_once() -> None:
+    breaker = opened()
+    breaker.asked(1)
+    breaker.gave_up(2, asked_at=0)
+    assert breaker.state == "probing"
+    breaker.gave_up(2, asked_at=1)
+    assert (breaker.state, breaker.retry_at) == ("open", 2)
+    assert breaker.allows(2)
+
+
 class Polled:
     """A breaker before a provider that always fails, asked whenever it allows that."""
 

@@ -145,21 +145,28 @@ class Simulation:
         self.world = World(self.disk, self.faults, self.history, simulated_clock())
         async with anyio.create_task_group() as tasks:
             self.tasks = tasks
-            self._add_host("a")
-            if "second host" in self.faults.kinds:
-                self._add_host("b")
-            for _ in range(self.actions):
-                await self._act()
-            self.faults.stop()
-            self.history.note(self._now(), "faults stop")
-            for member in self.members:
-                member.power.go_on()
-            if not any(self._alive()):
-                self._add_host("z")
-            await self._settle()
-            await self._close()
+            try:
+                await self._play()
+            finally:  # a host that is stopped could not even be cancelled
+                for member in self.members:
+                    member.power.go_on()
             tasks.cancel_scope.cancel()
         self._check_end()
+
+    async def _play(self) -> None:
+        self._add_host("a")
+        if "second host" in self.faults.kinds:
+            self._add_host("b")
+        for _ in range(self.actions):
+            await self._act()
+        self.faults.stop()
+        self.history.note(self._now(), "faults stop")
+        for member in self.members:
+            member.power.go_on()
+        if not any(self._alive()):
+            self._add_host("z")
+        await self._settle()
+        await self._close()
 
     # Hosts
 
@@ -288,6 +295,8 @@ class Simulation:
             self._acting -= submits
 
     async def _pause(self, member: Member) -> None:
+        if not self.faults.on:
+            return
         self.history.note(self._now(), f"host {member.name} stops")
         member.power.pause()
         await anyio.sleep(self.chance.choice((1.0, 9.0, 30.0)))

@@ -103,6 +103,7 @@ class SimulatedStore(Store):
         """The incarnations of the host that this connection is of."""
 
         self._hosts = _Hosts(self)
+        disk.readers[self] = anyio.Event()
 
     @property
     def queue(self) -> JobQueue:
@@ -160,7 +161,7 @@ class SimulatedStore(Store):
 
     async def until_others_wrote(self) -> None:
         """Return when others wrote, which is noticed a while later."""
-        await self._disk.readers.setdefault(self, anyio.Event()).wait()
+        await self._disk.readers[self].wait()
         await anyio.sleep(0.25)
         await self.turn()
         self._disk.readers[self] = anyio.Event()

@@ -70,8 +70,10 @@ class Deadlines:
         """Call what is due, for ever."""
         while True:
             now = self._clock.monotonic()
-            due = now + _ROUNDING
+            due, last = now + _ROUNDING, self._order
             while self._heap and (self._heap[0].call is None or self._heap[0].at <= due):
+                if self._heap[0].order > last:
+                    break  # set by what was due: others of the event loop have their turn first
                 deadline = heapq.heappop(self._heap)
                 call, deadline.call = deadline.call, None
                 if call is None:

@@ -147,9 +147,8 @@ class Fleet:
         if not member.given:
             provided.breaker.proved()
         member.given += 1
-        most = provided.policy.max_jobs
-        if most is not None and member.given >= most:
-            self._drain(member)
+        if self._has_had_all(member):
+            self.index.stop(member.id)  # drained when this assignment is stored, not before
 
     def release(self, worker_id: WorkerId, resources: Resources) -> bool:
         """Give a slot and resources back; return whether another job might have them."""
@@ -157,6 +156,8 @@ class Fleet:
         member = self._members.get(worker_id)
         if member is None or worker_id not in self.index:
             return False
+        if member.serving and self._has_had_all(member):
+            self._drain(member)
         if self.index[worker_id].slots_used == 0:
             if not member.serving:
                 member.end()
@@ -167,7 +168,12 @@ class Fleet:
     def take_slot(self, worker_id: WorkerId) -> Slot | None:
         """Return an idle slot of a worker, which is then no longer listed as idle."""
         member = self._members.get(worker_id)
-        return None if member is None else member.take_slot()
+        if member is None:
+            return None
+        slot = member.take_slot()
+        if member.serving and self._has_had_all(member):
+            self._drain(member)
+        return slot
 
     def put_slot(self, worker_id: WorkerId, slot: Slot) -> None:
         """List a slot as idle."""
@@ -307,6 +313,11 @@ class Fleet:
 
     # When workers go
 
+    def _has_had_all(self, member: Member) -> bool:
+        """Return whether a worker was given as many jobs as it may have."""
+        most = self._provided[member.offer.provider].policy.max_jobs
+        return most is not None and member.given >= most
+
     def _drain(self, member: Member) -> None:
         """Give a worker no more; end it when it is idle."""
         self.index.stop(member.id)
@@ -329,8 +340,11 @@ class Fleet:
         """Take note of the line to a worker; return whether it is no other worker's."""
         return self._lines.setdefault(id(session), member) is member
 
-    def answered(self) -> None:
-        """Take note that a provider answered."""
+    def answered(self, member: Member) -> None:
+        """Take note that a provider answered, or is asked for the worker no longer."""
+        if member.session is None:
+            breaker = self._provided[member.offer.provider].breaker
+            breaker.gave_up(self.clock.monotonic(), asked_at=member.begun)
         self._moved.set()
 
     def ready(self, member: Member) -> None:

@@ -85,8 +85,8 @@ class MemberFleet(Protocol):
     async def until_closed(self, provider: str) -> bool:
         """Return when the providers were closed: whether nothing is left of this one's workers."""
 
-    def answered(self) -> None:
-        """Take note that a provider answered."""
+    def answered(self, member: Member) -> None:
+        """Take note that a provider answered, or is asked for the worker no longer."""
 
     def ready(self, member: Member) -> None:
         """Take note that the worker takes work; its row is stored."""
@@ -228,7 +228,7 @@ class Member:
         await self._fleet.keep_row(self.row())
         self._fleet.tell(WorkerProvisioning, self)
         session = await self._make()
-        self._fleet.answered()
+        self._fleet.answered(self)
         if session is None or self.overdue:
             self.state = WorkerState.TERMINATING
             await self._fleet.keep_row(self.row())

@@ -97,7 +97,7 @@ class Recorder:
 
     def _watch_starts(self) -> None:
         """End attempts that their worker does not start, looked at together."""
-        oldest = self._clock.monotonic() - _START_SECONDS
+        oldest = self._clock.monotonic() - _START_SECONDS + _ROUNDING
         for run in self.runs.values():
             if run.started_at is None and run.assigned <= oldest:
                 run.stop(Reason.WORKER_LOST)

@@ -64,6 +64,12 @@ class Breaker:
         self.retry_at = now + self._backoff.pause(self._trips, chance).total_seconds()
         return tripped
 
+    def gave_up(self, now: float, *, asked_at: float) -> None:
+        """Take note that nobody waits any more for what was asked; if the probe: ask again."""
+        if self.state == "probing" and asked_at >= self._probed_at:
+            self.state = "open"
+            self.retry_at = now
+
     def succeeded(self) -> bool:
         """Take note of a success; return whether it recovered: it was not closed before."""
         recovered = self.state != "closed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 import anyio
+import anyio.lowlevel
 
 from hodei_core.clock import Clock
 from hodei_core.compat import override
@@ -42,6 +43,7 @@ class FakeClock(Clock):
     @override
     async def sleep(self, seconds: float) -> None:
         if seconds <= 0:
+            await anyio.lowlevel.checkpoint()
             return
         # A nanosecond at least: who sleeps for less than time is counted in must not spin.
         until = round(self._elapsed + max(seconds, 10**-_DIGITS), _DIGITS)
