@@ -6,7 +6,7 @@ Does with backlog, index, fairness and scheduler what the assigner does.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -110,7 +110,11 @@ class Simulation:
     def cancel(self, seq: int) -> None:
         """Cancel a job that waits, or end one that runs; others are no error."""
         if seq in self._waiting:
-            self.backlog.discard(self._waiting.pop(seq))
+            job = self._waiting.pop(seq)
+            of = self.backlog.discard(job)
+            if of is not None:
+                for offer in self.fairness.left(of.number, key_of(job)):
+                    self.backlog.wake(offer)
         else:
             self._end(seq)
 
@@ -150,6 +154,14 @@ class Simulation:
     def waiting(self) -> int:
         """How many jobs wait."""
         return len(self._waiting)
+
+    def pending(self) -> Iterable[Job]:
+        """Return the jobs that wait."""
+        return self._waiting.values()
+
+    def running(self) -> Iterable[Job]:
+        """Return the jobs that run."""
+        return self._running.values()
 
     def ahead(self, seq: int) -> int:
         """Return how many jobs that wait come before this one."""

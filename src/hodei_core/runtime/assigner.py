@@ -89,7 +89,10 @@ class Assigner:
 
     def discard(self, job: Job) -> None:
         """Consider a job no more."""
-        self._backlog.discard(job)
+        of = self._backlog.discard(job)
+        if of is not None:
+            for offer in self._fairness.left(of.number, key_of(job)):
+                self._backlog.wake(offer)
 
     def has_jobs(self) -> bool:
         """Whether any due job is in view."""

@@ -248,7 +248,12 @@ class Dispatcher:
             await self._look_around()
         plan = Plan()
         self._plan_rescues(plan)
-        self._recorder.plan_ends(plan, release=self._assigner.release, settled=self._settle_end)
+        self._recorder.plan_ends(
+            plan,
+            release=self._assigner.release,
+            settled=self._settle_end,
+            refused=self._forsake,
+        )
         await self._plan_requests(plan)
         if not self._idle:
             await self._assigner.refill()
@@ -320,6 +325,11 @@ class Dispatcher:
         self._enqueue(job)
         if outcome.cancel is not None:
             self.cancel(job.id, outcome.cancel.reason)
+
+    def _forsake(self, run: Run) -> None:
+        """Follow the end of an attempt that another host has closed before."""
+        if run.log is not None:
+            self._logs.forsake(run.log)
 
     def _finish(self, job: Job) -> None:
         """Let everybody go who was there for a job that is final."""

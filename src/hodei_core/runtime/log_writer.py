@@ -49,6 +49,15 @@ class LogWriter:
         if buffer is not None:
             buffer.close()
 
+    def forsake(self, buffer: LogBuffer) -> None:
+        """Let go of a buffer whose attempt is another host's affair: the store took no more of it.
+
+        Numbers that it gave are given again, to what follows in the store.
+        """
+        if self._buffers.get(buffer.job_id) is buffer:
+            del self._buffers[buffer.job_id]
+        buffer.close()
+
     def close_all(self) -> None:
         """Let go of every buffer."""
         for job_id in list(self._buffers):
@@ -99,8 +108,10 @@ class LogWriter:
         buffer.writing = True
         try:
             with anyio.CancelScope(shield=True):
-                await self._store.apply([AppendLogs(buffer.job_id, segments)])
+                (outcome,) = await self._store.apply([AppendLogs(buffer.job_id, segments)])
                 buffer.wrote(len(segments))
+                if not outcome.applied:
+                    self.forsake(buffer)
         except HodeiError as error:
             logger.warning("logs not written yet: %s", error, extra={"job_id": buffer.job_id})
             buffer.writing = False

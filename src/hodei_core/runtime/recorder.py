@@ -113,6 +113,7 @@ class Recorder:
         *,
         release: Callable[[Job], None],
         settled: Callable[[Run, Job, Outcome], None],
+        refused: Callable[[Run], None],
     ) -> None:
         """Plan the end of each attempt that ended; its slot is free for the same commit."""
         ended, self._ended = self._ended, []
@@ -127,7 +128,8 @@ class Recorder:
                         AppendLogs(run.job.id, segments), partial(self._wrote, run, len(segments))
                     )
             job = self._after(run)
-            plan.add(Advance(job, run.job.version), partial(self._settle_end, run, job, settled))
+            told = partial(self._settle_end, run, job, settled, refused)
+            plan.add(Advance(job, run.job.version), told)
 
     def _wrote(self, run: Run, count: int, outcome: Outcome) -> None:
         del outcome
@@ -159,13 +161,20 @@ class Recorder:
         )
 
     def _settle_end(
-        self, run: Run, job: Job, settled: Callable[[Run, Job, Outcome], None], outcome: Outcome
+        self,
+        run: Run,
+        job: Job,
+        settled: Callable[[Run, Job, Outcome], None],
+        refused: Callable[[Run], None],
+        outcome: Outcome,
     ) -> None:
         del self.runs[run.job.id]
         if outcome.applied:
             stored, run.job = run.job, job
             self._reporter.ended(stored, job, self._clock.now())
             settled(run, job, outcome)
+        else:
+            refused(run)
 
     def plan_starts(self, plan: Plan) -> None:
         """Plan RUNNING for what has started, if there is a commit to ride with or it is time."""

@@ -160,17 +160,18 @@ class Backlog:
         self._after_take(of)
         return job
 
-    def discard(self, job: Job) -> None:
-        """Take a job out wherever it is; one that is not in view is no error."""
+    def discard(self, job: Job) -> NeedsClass | None:
+        """Take a job out wherever it is; return its class, None if it was not in view."""
         of = self._classes.get(Needs.of(job.spec))
         if of is None:
-            return
+            return None
         for place, other in enumerate(of.window):
             if other.id == job.id:
                 del of.window[place]
                 if place == 0:
                     self._after_take(of)
-                return
+                return of
+        return None
 
     def _after_take(self, of: NeedsClass) -> None:
         if self._moved_on is not None:

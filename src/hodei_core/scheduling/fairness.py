@@ -112,9 +112,23 @@ class Fairness:
     def moved_on(self, number: int) -> list[Offer]:
         """Take note that the first job of a class waits no more; return where room appeared."""
         watch = self._watches.pop(number, None)
+        return [] if watch is None else self._let_go(self._still_kept(watch))
+
+    def left(self, number: int, key: Key) -> list[Offer]:
+        """Take note that a job of a class waits no more; return where room appeared.
+
+        It was the first of its class once, if a worker is kept for it.
+        """
+        watch = self._watches.get(number)
         if watch is None:
             return []
-        kept = self._still_kept(watch)
+        kept = [worker_id for worker_id, of in self._still_kept(watch).items() if of == key]
+        for worker_id in kept:
+            del watch.kept[worker_id]
+        return self._let_go(kept)
+
+    def _let_go(self, kept: Iterable[WorkerId]) -> list[Offer]:
+        kept = list(kept)
         for worker_id in kept:
             self._index.let_go(worker_id)
         return [self._index[worker_id].offer for worker_id in kept]
