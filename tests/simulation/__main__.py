@@ -37,7 +37,7 @@ def main() -> int:
             totals.update(outcome.faults)
             if outcome.problem is not None:
                 failed += 1
-                tell(outcome, options.actions)
+                tell(*shortened(outcome, options.actions))
                 if not options.keep_going:
                     pool.shutdown(cancel_futures=True)
                     break
@@ -49,6 +49,17 @@ def main() -> int:
     )
     print("faults: " + ", ".join(f"{kind} {count}" for kind, count in sorted(totals.items())))
     return 1 if failed else 0
+
+
+def shortened(outcome: Outcome, actions: int) -> tuple[Outcome, int]:
+    """Return a shorter history of the seed that fails as well, and how many actions it has."""
+    tried = 1
+    while tried < actions:
+        shorter = play((outcome.seed, tried))
+        if shorter.problem is not None:
+            return shorter, tried
+        tried = tried * 3 // 2 + 1
+    return outcome, actions
 
 
 def tell(outcome: Outcome, actions: int) -> None:
