@@ -110,7 +110,7 @@ class WorkerDraining(WorkerEvent):
 
 
 class WorkerTerminated(WorkerEvent):
-    """The worker is gone, as planned."""
+    """The worker is gone, as planned, or could not be made and nothing of it is left."""
 
     __slots__ = ()
 
