@@ -302,3 +302,16 @@ async def test_a_worker_that_falls_before_its_row_is_stored_is_given_nothing() -
             (WorkerReady, second),
             (JobAssigned, second),
         ]
+
+
+@simulated
+async def test_a_worker_has_all_the_jobs_that_it_may_have_before_it_drains() -> None:
+    """The drain that follows from the last of them overtakes no assignment on its way."""
+    provider = ScriptedProvider(
+        Act(takes=5), slots=3, policy=policy(max_workers=1, max_jobs=3, idle_timeout=None)
+    )
+    async with Hodei(SlowStore(), providers=[provider]) as hodei:
+        jobs = await hodei.submit_many(["x"] * 6)
+        assert all([(await job.wait()).ok for job in jobs])
+    assert provider.asked == 2
+    assert_nothing_left(provider)
