@@ -260,3 +260,21 @@ async def test_a_worker_that_comes_after_the_death_of_its_host_is_found() -> Non
         await scene.until(lambda: late not in scene.disk.workers, 60)
         assert scene.history.violations == []
         tasks.cancel_scope.cancel()
+
+
+@simulated
+async def test_the_numbers_of_entries_that_a_fenced_host_never_stored_are_given_again() -> None:
+    """Promise 7: what was printed on the way to the store is lost with the attempt."""
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks)
+        first, second = await scene.host(), await scene.host()
+        await second.hodei.drain()
+        job = await first.hodei.submit("run 60", retry=TWICE)
+        await scene.until(lambda: scene.runs(job) == 1, 5)
+        first.power.pause()
+        await scene.until(lambda: scene.state(job) is JobState.PENDING, 60)
+        first.power.go_on()
+        assert (await first.hodei.handle(job.id).wait()).ok
+        entries = [entry async for entry in first.hodei.handle(job.id).logs()]
+        assert [(entry.seq, entry.attempt) for entry in entries] == [(1, 2), (2, 2), (3, 2)]
+        tasks.cancel_scope.cancel()
