@@ -343,8 +343,7 @@ class Fleet:
     def answered(self, member: Member) -> None:
         """Take note that a provider answered, or is asked for the worker no longer."""
         if member.session is None:
-            breaker = self._provided[member.offer.provider].breaker
-            breaker.gave_up(self.clock.monotonic(), asked_at=member.begun)
+            self._give_up(member)
         self._moved.set()
 
     def ready(self, member: Member) -> None:
@@ -406,6 +405,7 @@ class Fleet:
 
     def gone(self, member: Member) -> None:
         """Take note that nothing of the worker is left."""
+        self._give_up(member)
         del self._members[member.id]
         if member.session is not None:
             del self._lines[id(member.session)]
@@ -417,6 +417,11 @@ class Fleet:
         self._bus.publish(
             event(at=self.clock.now(), worker_id=member.id, provider=member.offer.provider, **more)
         )
+
+    def _give_up(self, member: Member) -> None:
+        """Take note that nobody waits for a worker any more; others were told how it fared."""
+        breaker = self._provided[member.offer.provider].breaker
+        breaker.gave_up(self.clock.monotonic(), asked_at=member.begun)
 
     def _trip(self, provided: Provided, member: Member) -> None:
         now, chance = self.clock.monotonic(), self._ids.chance()
