@@ -30,7 +30,7 @@ def main() -> int:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.processes, mp_context=context) as pool:
         work = [(seed, options.actions) for seed in seeds]
-        for outcome in pool.map(play, work, chunksize=4):
+        for outcome in pool.map(play, work, chunksize=1):
             done += 1
             jobs += outcome.jobs
             facts += outcome.facts
@@ -54,7 +54,7 @@ def main() -> int:
 def shortened(outcome: Outcome, actions: int) -> tuple[Outcome, int]:
     """Return a shorter history of the seed that fails as well, and how many actions it has."""
     tried = 1
-    while tried < actions:
+    while tried < actions and "SpinningError" not in (outcome.problem or ""):
         shorter = play((outcome.seed, tried))
         if shorter.problem is not None:
             return shorter, tried
