@@ -87,6 +87,7 @@ BUGS = (
         "runtime/dispatcher.py",
         "        self._logs.close(job.id)\n        self._waiters.wake(job)",
         "        self._waiters.wake(job)",
+        ("tests/runtime/test_log_stream.py",),
     ),
     Bug(
         "forget those who wait",
@@ -134,6 +135,7 @@ BUGS = (
         "runtime/slot.py",
         "                certain = await self._lost(str(error))",
         "                certain = True",
+        ("tests/fleet/test_losses.py",),
     ),
     Bug(
         "drop the row of a worker on its way",
@@ -171,8 +173,9 @@ BUGS = (
     Bug(
         "begin a log anew on another host",
         "runtime/dispatcher.py",
-        "            self._logs.open(job.id, last=bounds.last)",
-        "            self._logs.open(job.id)",
+        "        self._logs.open(job.id, last=bounds.last)",
+        "        self._logs.open(job.id)",
+        ("tests/simulation/test_hosts.py",),
     ),
     Bug(
         "let a drained worker take more",
@@ -215,5 +218,6 @@ BUGS = (
         "            self._arm_due(due_at)\n"
         "        return outcome.jobs",
         "        return outcome.jobs",
+        ("tests/runtime/test_time.py", "tests/runtime/test_queueing.py"),
     ),
 )

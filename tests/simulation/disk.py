@@ -152,6 +152,7 @@ class Disk:
             except InvariantError as error:
                 raise self._history.broken(str(error)) from None
             self.jobs[after.id] = after
+            self.covers.pop(after.id, None)
             self._check_slots(after)
             if after.state.is_final:
                 self.cancels.pop(after.id, None)

@@ -15,6 +15,7 @@ from hodei_core import (
     Event,
     Hodei,
     HodeiError,
+    Job,
     JobEvent,
     JobHandle,
     JobSpec,
@@ -30,7 +31,7 @@ from hodei_core.ids import JobId
 from hodei_core.runtime import dispatcher
 from hodei_core.states import Reason
 from hodei_core.testing import run_simulated, simulated_clock
-from tests.simulation.disk import Disk
+from tests.simulation.disk import Disk, at_once
 from tests.simulation.faults import Faults, HostCrashed, InvariantError
 from tests.simulation.history import History
 from tests.simulation.store import HostClock, Power, SimulatedStore
@@ -497,9 +498,21 @@ class Simulation:
             if job.state is JobState.SUCCEEDED and job.spec.command == "exit1 1":
                 msg = f"{job.id} cannot have succeeded"
                 raise InvariantError(msg)
+            if job.state is JobState.SUCCEEDED:
+                self._check_log(job)
             if job.reason is Reason.UNSCHEDULABLE:
                 msg = f"promise 12: {job.id} could be placed"
                 raise InvariantError(msg)
+
+    def _check_log(self, job: Job) -> None:
+        """Hold that all is stored that a job's last attempt printed."""
+        number = job.attempt.number
+        segments = at_once(self.disk.model.logs.read(job.id, after=0, max_bytes=1 << 20))
+        text = b"".join(one.data for one in segments if one.attempt == number).decode()
+        printed = "".join(f"{job.id} {number} {line}\n" for line in range(3))
+        if text != printed:
+            msg = f"I9: {job.id} printed {printed!r}, and stored is {text!r}"
+            raise InvariantError(msg)
 
 
 def _is_crash(error: BaseException) -> bool:

@@ -278,3 +278,27 @@ async def test_the_numbers_of_entries_that_a_fenced_host_never_stored_are_given_
         entries = [entry async for entry in first.hodei.handle(job.id).logs()]
         assert [(entry.seq, entry.attempt) for entry in entries] == [(1, 2), (2, 2), (3, 2)]
         tasks.cancel_scope.cancel()
+
+
+@simulated
+async def test_a_log_goes_on_from_what_another_host_wrote_meanwhile() -> None:
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks)
+        hosts = [await scene.host(), await scene.host()]
+        first, second = hosts
+        thrice = RetryPolicy(max_attempts=3, backoff=Backoff(first=3, factor=1, jitter=0))
+        await second.hodei.drain()
+        job = await first.hodei.submit("fail 1 2", retry=thrice)
+        for number, runs, rests in ((1, first, second), (2, second, first), (3, first, second)):
+            await rests.hodei.drain()
+            await runs.hodei.resume()
+            await scene.until(lambda n=number: len(scene.disk.jobs[job.id].attempts) == n, 30)  # type: ignore[misc]
+            await scene.until(lambda: scene.state(job) is not JobState.RUNNING, 30)
+        assert (await second.hodei.handle(job.id).wait()).ok
+        owners = [attempt.host_id for attempt in scene.disk.jobs[job.id].attempts]
+        assert owners == [first.host_id, second.host_id, first.host_id]
+        entries = [entry async for entry in first.hodei.handle(job.id).logs()]
+        assert [(entry.seq, entry.attempt) for entry in entries] == [
+            (seq, 1 + (seq - 1) // 3) for seq in range(1, 10)
+        ]
+        tasks.cancel_scope.cancel()

@@ -22,6 +22,7 @@ ONCE_BROKEN = {
     305: "a probe that was given up with its host's lease kept the breaker from closing for ever",
     101442: "numbers of log entries that a fenced host never stored were not given again",
     110975: "a probe that came when its host had lost its lease kept the breaker from closing",
+    86: "a host went on from the log of its own attempt, though another had run one since",
     20991: "the last assignment to a worker with `max_jobs` was refused, since it drained already",
     6630: "a look at attempts that do not start was set again for the same instant, for ever",
     315: "an attempt of a silent worker was made again while the worker still ran it",

@@ -142,7 +142,8 @@ class RemoveHost(Value):
 class Cover(Value):
     """Mark PENDING jobs as waiting for a worker that a host makes, until an instant.
 
-    `JobQueue.peek` then shows them to that host only, as long as it is registered.
+    `JobQueue.peek` then shows them to that host only, as long as it is registered. The next
+    `Advance` of a job ends its mark.
     """
 
     job_ids: tuple[JobId, ...]

@@ -412,9 +412,15 @@ class Dispatcher:
     async def prepare(self, run: Run) -> None:
         """Have the numbers of the run's log follow on those of the attempts before it."""
         job = run.job
-        if job.attempt.number > 1 and self._logs.get(job.id) is None:
-            bounds = await insist(lambda: self._store.logs.bounds(job.id), "show a log")
-            self._logs.open(job.id, last=bounds.last)
+        if job.attempt.number == 1:
+            return
+        buffer = self._logs.get(job.id)
+        if buffer is not None and self._store.hosts is None:
+            return
+        bounds = await insist(lambda: self._store.logs.bounds(job.id), "show a log")
+        if buffer is not None and buffer.last != bounds.last:
+            self._logs.forsake(buffer)  # another host ran an attempt meanwhile
+        self._logs.open(job.id, last=bounds.last)
 
     @property
     def clock(self) -> Clock:

@@ -114,6 +114,16 @@ class HostContract(StoreSuite):
             await a.apply(Cover((job.id,), A, at(-(10**9))))
             assert await b.store.queue.peek(Needs.of(job.spec), 9) == [job]
 
+    async def test_a_job_that_comes_back_is_covered_no_more(self) -> None:
+        async with self.shared() as (a, b):
+            await a.add_worker()
+            job = await a.add("one")
+            await a.apply(Cover((job.id,), A, at(10**9)))
+            await a.give_back(await a.move(job, assigned(job, A)), due=2)
+            assert await b.mark_due(3) == [job.id]
+            shown = await b.store.queue.peek(Needs.of(job.spec), 9)
+            assert [one.id for one in shown] == [job.id]
+
     async def test_a_write_of_another_host_is_noticed_and_ones_own_is_not(self) -> None:
         async with self.shared() as (a, b):
             with anyio.fail_after(10):
