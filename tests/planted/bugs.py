@@ -87,7 +87,7 @@ BUGS = (
         "runtime/dispatcher.py",
         "        self._logs.close(job.id)\n        self._waiters.wake(job)",
         "        self._waiters.wake(job)",
-        ("tests/runtime/test_log_stream.py",),
+        ("tests/runtime/test_field_report.py",),
     ),
     Bug(
         "forget those who wait",

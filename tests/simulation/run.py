@@ -277,12 +277,12 @@ class Simulation:
         return "wild cancel" in self.faults.kinds
 
     def _user(self, member: Member, act: Callable[[Hodei], Awaitable[None]]) -> None:
-        submits = act in (self._submit, self._retry)
-        self._acting += submits
-        self.tasks.start_soon(self._as_user, member.hodei, act, submits)
+        bounded = act in (self._submit, self._retry, self._read)
+        self._acting += bounded
+        self.tasks.start_soon(self._as_user, member.hodei, act, bounded)
 
     async def _as_user(
-        self, hodei: Hodei | None, act: Callable[[Hodei], Awaitable[None]], submits: bool
+        self, hodei: Hodei | None, act: Callable[[Hodei], Awaitable[None]], bounded: bool
     ) -> None:
         assert hodei is not None
         try:
@@ -293,7 +293,7 @@ class Simulation:
             if not _is_crash(error):
                 raise
         finally:
-            self._acting -= submits
+            self._acting -= bounded
 
     async def _pause(self, member: Member) -> None:
         if not self.faults.on:
@@ -461,7 +461,7 @@ class Simulation:
         if lost:
             return f"L3: left by dead hosts: {lost}"
         if self._acting:
-            return f"{self._acting} users are submitting"
+            return f"L4, L5: {self._acting} users submit, or read a log"
         return ""
 
     async def _why(self) -> str:

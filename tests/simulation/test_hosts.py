@@ -302,3 +302,21 @@ async def test_a_log_goes_on_from_what_another_host_wrote_meanwhile() -> None:
             (seq, 1 + (seq - 1) // 3) for seq in range(1, 10)
         ]
         tasks.cancel_scope.cancel()
+
+
+@simulated
+async def test_the_log_of_another_hosts_job_is_followed_to_its_end() -> None:
+    """L4."""
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks)
+        first, second = await scene.host(), await scene.host()
+        await second.hodei.drain()
+        job = await first.hodei.submit("run 60")
+        told = [
+            (entry.seq, simulated_clock().monotonic())
+            async for entry in second.hodei.handle(job.id).logs()
+        ]
+        assert [seq for seq, _ in told] == [1, 2, 3]
+        assert told[-1][1] < 2
+        assert 60 <= simulated_clock().monotonic() < 62
+        tasks.cancel_scope.cancel()

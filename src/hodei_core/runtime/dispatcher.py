@@ -352,6 +352,7 @@ class Dispatcher:
             list_requests = partial(hosts.cancel_requests, self._fleet.host_id)
             for job_id, request in await insist(list_requests, "list cancel requests"):
                 self.cancel(job_id, request.reason)
+            self._logs.refresh(self._recorder.runs)
         for job_id in self._waiters.ids():
             if job_id not in self._recorder.runs:
                 job = await insist(partial(self._store.jobs.get, job_id), "show a job")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Container
 
 import anyio
 
@@ -57,6 +58,12 @@ class LogWriter:
         if self._buffers.get(buffer.job_id) is buffer:
             del self._buffers[buffer.job_id]
         buffer.close()
+
+    def refresh(self, running: Container[JobId]) -> None:
+        """Have the readers of jobs that do not run here look at the store again."""
+        for job_id, buffer in list(self._buffers.items()):
+            if job_id not in running:
+                self.forsake(buffer)
 
     def close_all(self) -> None:
         """Let go of every buffer."""
