@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from hodei_core.compat import override
@@ -86,12 +86,10 @@ class Simulation:
 
     def _accept(self, length: float, fields: dict[str, Any]) -> Job:
         self._seq += 1
-        asked = Resources(fields.get("cpus", 1), fields.get("memory"))
-        others = {name: fields[name] for name in fields.keys() - {"cpus", "memory"}}
         self._length[self._seq] = length
         return Job.accepted(
             id=JobId(f"job-{self._seq}"),
-            spec=JobSpec("true", resources=asked, **others),
+            spec=(_spec.__wrapped__ if "requires" in fields else _spec)(**fields),
             seq=self._seq,
             at=NOW,
         )
@@ -147,6 +145,8 @@ class Simulation:
     @property
     def kept(self) -> dict[WorkerId, int]:
         """The workers that are kept, each with the number of the job."""
+        if not self.index.keeps:
+            return {}
         keys = {w.id: self.index.kept(w.id) for w in self.index.workers()}
         return {worker_id: key[1] for worker_id, key in keys.items() if key is not None}
 
@@ -264,6 +264,11 @@ class Simulation:
         for worker_id, seq in self.kept.items():
             assert self.index[worker_id].taking
             assert seq in self._waiting
+
+
+@lru_cache(maxsize=1_024)
+def _spec(*, cpus: float = 1, memory: str | int | None = None, **others: Any) -> JobSpec:
+    return JobSpec("true", resources=Resources(cpus, memory), **others)
 
 
 class _View(SchedulerView):

@@ -255,7 +255,7 @@ class Simulation:
 
     async def _act(self) -> None:
         chance = self.chance
-        await anyio.sleep(chance.choice((0.0, 0.0, 0.0, 0.1, 0.5, 3.0)))
+        await simulated_clock().sleep(chance.choice((0.0, 0.0, 0.0, 0.1, 0.5, 3.0)))
         self.history.check()
         alive = [m for m in self._alive() if m.hodei is not None]
         if self.faults.strike("wall jump", 0.05):
@@ -420,7 +420,7 @@ class Simulation:
                 raise InvariantError(msg)
             self._check_idle()
             self.history.check()
-            await anyio.sleep(1)
+            await simulated_clock().sleep(1)
 
     def _check_idle(self) -> None:
         """Hold that no job waits for long beside a worker that has room for it."""

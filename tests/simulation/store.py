@@ -162,7 +162,7 @@ class SimulatedStore(Store):
     async def until_others_wrote(self) -> None:
         """Return when others wrote, which is noticed a while later."""
         await self._disk.readers[self].wait()
-        await anyio.sleep(0.25)
+        await self._clock.sleep(0.25)
         await self.turn()
         self._disk.readers[self] = anyio.Event()
 

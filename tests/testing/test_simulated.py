@@ -6,7 +6,9 @@ import random
 import re
 import subprocess
 import sys
+import time
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import anyio
@@ -319,6 +321,58 @@ async def test_it_can_be_waited_until_all_tasks_are_blocked() -> None:
         for _ in range(5):
             await anyio.wait_all_tasks_blocked()
         assert (seen, anyio.current_time()) == ([], 0)
+
+
+@simulated
+async def test_sleeps_of_the_clock_and_of_the_loop_end_in_the_order_of_their_times() -> None:
+    clock, seen = simulated_clock(), []
+
+    async def sleep(seconds: float, *, by_clock: bool) -> None:
+        await (clock.sleep if by_clock else anyio.sleep)(seconds)
+        seen.append((anyio.current_time(), by_clock))
+
+    async with anyio.create_task_group() as tasks:
+        for seconds in (3, 1, 2):
+            tasks.start_soon(partial(sleep, seconds, by_clock=True))
+            tasks.start_soon(partial(sleep, seconds + 0.5, by_clock=False))
+    assert seen == [(1, True), (1.5, False), (2, True), (2.5, False), (3, True), (3.5, False)]
+
+
+@simulated
+async def test_a_sleep_of_the_clock_can_be_cancelled_and_is_forgotten() -> None:
+    clock = simulated_clock()
+    for _ in range(1_000):
+        with anyio.move_on_after(1) as scope:
+            await clock.sleep(3600)
+        assert scope.cancelled_caught
+    assert anyio.current_time() == 1_000
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await clock.sleep(3600)
+    await clock.sleep(3600)
+    assert anyio.current_time() == 4_600
+
+
+@simulated
+async def test_a_sleep_of_no_time_lets_others_run() -> None:
+    seen = []
+
+    async def other() -> None:
+        seen.append("other")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(other)
+        for _ in range(3):
+            await simulated_clock().sleep(0)
+        assert (seen, anyio.current_time()) == (["other"], 0)
+
+
+def test_who_wakes_from_a_thread_and_waits_for_another_is_not_stalled() -> None:
+    async def body() -> None:
+        for _ in range(3):
+            await anyio.to_thread.run_sync(time.sleep, 0.4)
+
+    run_simulated(body)  # 1.2 s in all, of which no second without a step
 
 
 def test_a_trio_that_lacks_the_names_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

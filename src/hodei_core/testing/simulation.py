@@ -38,10 +38,16 @@ class SimulatedClock(Clock):
 
     Args:
         monotonic: reads the virtual time, in seconds from the beginning of the simulation.
+        sleep: waits for so many virtual seconds.
     """
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        monotonic: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    ) -> None:
         self._monotonic = monotonic
+        self._sleep = sleep
         self._jumped = timedelta(0)
 
     @override
@@ -54,7 +60,7 @@ class SimulatedClock(Clock):
 
     @override
     async def sleep(self, seconds: float) -> None:
-        await anyio.sleep(max(seconds, 0))
+        await self._sleep(max(seconds, 0))
 
     def jump(self, seconds: float | timedelta) -> None:
         """Set the wall clock forward or back, as an administrator does; no time passes."""
@@ -104,17 +110,16 @@ def run_simulated(
     if importlib.util.find_spec("trio") is None:
         msg = "simulations run on trio, which is not installed: pip install trio"
         raise RuntimeError(msg)
-    import trio
+    from hodei_core.testing.virtual_time import VirtualTime, run
 
-    from hodei_core.testing.virtual_time import run
-
+    virtual = VirtualTime(span)
     surroundings = Ambient(
-        clock=SimulatedClock(trio.current_time),
+        clock=SimulatedClock(virtual.current_time, virtual.sleep),
         random_bytes=random.Random(f"bytes {seed}").randbytes,  # noqa: S311 - to be repeatable
         simulated=True,
     )
     with surrounded_by(surroundings), _seeded_random(seed):
-        return run(functools.partial(main, *args), seed=seed, limit=span)
+        return run(functools.partial(main, *args), seed=seed, clock=virtual)
 
 
 @overload
