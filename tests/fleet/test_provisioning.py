@@ -52,6 +52,7 @@ HOUR = 3600.0
         pytest.param(1000, 4, 50, 500, 50, id="no more than allowed, with slots"),
         pytest.param(1000, 4, 1000, 0, 250, id="a thousand on four slots"),
         pytest.param(1000, 1, 1000, 0, 1000, id="a thousand on one"),
+        pytest.param(3000, 1, 2000, 1000, 2000, id="two thousand, and no more than allowed"),
     ],
 )
 @simulated
@@ -70,7 +71,9 @@ async def test_a_storm_of_jobs_makes_as_many_workers_as_it_needs(
         await anyio.sleep(10)
         assert provider.asked == min(-(-early // slots), most)
         await hodei.submit_many(["x"] * (jobs - early))
-        await anyio.sleep(100)
+        await anyio.sleep(5)
+        assert provider.asked == made  # at once: none waits for others to come
+        await anyio.sleep(95)
         assert provider.asked == made
         assert len(provider.executing) == min(jobs, made * slots)
         assert len(provider.alive) == made

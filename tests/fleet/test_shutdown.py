@@ -129,6 +129,26 @@ async def test_a_program_that_is_cancelled_leaves_nothing_on_either_loop() -> No
 
 
 @simulated
+async def test_a_provider_that_does_not_close_holds_nobody_up_for_ever(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """L7: what it made is left, and said so."""
+
+    class Hangs(ScriptedProvider):
+        async def close(self) -> None:
+            await anyio.sleep_forever()
+
+    other = ScriptedProvider(name="other", policy=policy(min_workers=1))
+    async with Hodei(providers=[other, Hangs(policy=policy())]) as hodei:
+        assert (await hodei.run("x", provider="scripted")).ok
+        left_at = anyio.current_time()
+    assert 60 <= anyio.current_time() - left_at <= 65
+    assert "did not close within 60 s" in caplog.text
+    assert_nothing_left(other)
+    assert other.closed
+
+
+@simulated
 async def test_a_worker_that_comes_after_all_has_closed_is_ended_too() -> None:
     """C7, C9: its making cannot be cancelled, so closing lasts as long, and ends it."""
     provider = ScriptedProvider(makings=Making(late=300), policy=policy(startup_timeout=600))

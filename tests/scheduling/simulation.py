@@ -15,7 +15,7 @@ from hodei_core.ids import JobId, WorkerId
 from hodei_core.jobs import Job
 from hodei_core.resources import Resources
 from hodei_core.runtime.fleet_view import SchedulerView
-from hodei_core.scheduling.backlog import WINDOW, Backlog, key_of
+from hodei_core.scheduling.backlog import Backlog, key_of
 from hodei_core.scheduling.decisions import Assign, Wait
 from hodei_core.scheduling.fairness import Fairness
 from hodei_core.scheduling.filters import mismatch
@@ -228,7 +228,7 @@ class Simulation:
     def _refill(self) -> None:
         for needs in self.backlog.starving():
             jobs = [job for job in self._waiting.values() if Needs.of(job.spec) == needs]
-            self.backlog.refill(needs, sorted(jobs, key=key_of)[:WINDOW])
+            self.backlog.refill(needs, sorted(jobs, key=key_of)[: self.backlog.limit_of(needs)])
 
     def _start(self, job: Job, worker_id: WorkerId) -> None:
         offer = self.index[worker_id].offer

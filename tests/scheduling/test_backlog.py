@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from hodei_core.jobs import Job
 from hodei_core.scheduling import backlog as backlog_module
-from hodei_core.scheduling.backlog import WINDOW, Backlog, NeedsClass, key_of
+from hodei_core.scheduling.backlog import WIDEST, WINDOW, Backlog, NeedsClass, key_of
 from hodei_core.scheduling.decisions import Wait
 from hodei_core.scheduling.needs import Needs
 from hodei_core.states import WaitingFor
@@ -67,7 +67,7 @@ class BacklogMachine(RuleBasedStateMachine):
 
     def peek(self, needs: Needs) -> list[Job]:
         jobs = [each for each in self.stored.values() if Needs.of(each.spec) == needs]
-        return sorted(jobs, key=place)[: self.window]
+        return sorted(jobs, key=place)[: self.backlog.limit_of(needs)]
 
     def refill(self) -> None:
         for needs in self.backlog.starving():
@@ -107,6 +107,16 @@ class BacklogMachine(RuleBasedStateMachine):
         assert self.backlog.take(of).id == expected.id
         self.taken[expected.seq] = self.stored.pop(expected.seq)
         self.forget_parks_of_empty_classes()
+
+    @rule(kind=st.sampled_from(KINDS))
+    def widen(self, kind: str | None) -> None:
+        of = self.backlog.get(kind_of(kind))
+        if of is not None:
+            before, widened = len(of.window), self.backlog.widen(of)
+            assert widened == (not of.complete or of.needs in self.backlog.starving())
+            self.refill()
+            stored = sum(Needs.of(each.spec) == of.needs for each in self.stored.values())
+            assert len(of.window) >= min(before, stored)
 
     @precondition(lambda self: self.taken)
     @rule(data=st.data())
@@ -198,7 +208,7 @@ class BacklogMachine(RuleBasedStateMachine):
     @invariant()
     def the_view_is_bounded(self) -> None:
         for of in self.backlog._classes.values():
-            assert len(of.window) <= self.window
+            assert len(of.window) <= of.limit
             assert [place(each) for each in of.window] == sorted({place(e) for e in of.window})
 
 
@@ -359,6 +369,30 @@ def test_a_job_that_joins_a_parked_class_waits_with_it() -> None:
 def test_no_more_jobs_of_a_class_are_in_view_than_the_window() -> None:
     backlog = filled(*[job(seq) for seq in range(1, 10 * WINDOW)])
     assert len(head(backlog).window) == WINDOW
+
+
+def test_more_of_a_class_comes_into_view_when_asked_for_until_all_of_it_or_the_most() -> None:
+    jobs = [job(seq) for seq in range(1, 2 * WIDEST)]
+    backlog = filled(*jobs)
+    of, needs = head(backlog), kind_of(None)
+    sizes = []
+    while backlog.widen(of):
+        assert backlog.starving() == [needs]
+        backlog.refill(needs, jobs[: backlog.limit_of(needs)])
+        sizes.append(len(of.window))
+    assert sizes[:2] == [2 * WINDOW, 4 * WINDOW]
+    assert (sizes[-1], backlog.starving()) == (WIDEST, [])
+    assert not filled(job(1), job(2)).widen(of)
+
+
+def test_a_class_that_ran_out_of_view_is_as_wide_again_as_others() -> None:
+    jobs = [job(seq) for seq in range(1, 4 * WINDOW)]
+    backlog, needs = filled(*jobs), kind_of(None)
+    assert backlog.widen(head(backlog))
+    assert backlog.limit_of(needs) == 2 * WINDOW
+    backlog.refill(needs, jobs[: 2 * WINDOW])
+    taken(backlog)
+    assert (backlog.starving(), backlog.limit_of(needs)) == ([needs], WINDOW)
 
 
 def test_a_class_that_ran_out_of_view_starves_and_is_refilled_in_order() -> None:

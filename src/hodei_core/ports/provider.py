@@ -198,4 +198,7 @@ class WorkerProvider(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """End all that the provider made; idempotent, returns when nothing is left."""
+        """End all that the provider made; idempotent, returns when nothing is left.
+
+        Cancelled after 60 seconds: what is left then is for the next host to end.
+        """

@@ -19,7 +19,7 @@ from hodei_core.runtime.deadlines import Deadline, Deadlines
 from hodei_core.runtime.fleet import Fleet
 from hodei_core.runtime.patience import insist
 from hodei_core.runtime.plan import Plan
-from hodei_core.scheduling.backlog import WINDOW, Backlog, NeedsClass, key_of
+from hodei_core.scheduling.backlog import Backlog, NeedsClass, key_of
 from hodei_core.scheduling.coverage import Coverage
 from hodei_core.scheduling.decisions import (
     Assign,
@@ -146,7 +146,8 @@ class Assigner:
             await self._refill(needs)
 
     async def _refill(self, needs: Needs) -> None:
-        jobs = await insist(partial(self._queue.peek, needs, WINDOW), "show its queue")
+        limit = self._backlog.limit_of(needs)
+        jobs = await insist(partial(self._queue.peek, needs, limit), "show its queue")
         self._backlog.refill(needs, jobs)
 
     def plan(self, plan: Plan) -> None:
@@ -246,6 +247,9 @@ class Assigner:
             before, left = left, coverage.take(of.needs, left)
             if self._shared:
                 self._cover(of, len(of.window) - before, len(of.window) - left, plan)
+        if self._backlog.widen(of):  # all in view have one: the store may hold more
+            self._demand_changed = True
+            self._wake()
 
     def _cover(self, of: NeedsClass, begin: int, end: int, plan: Plan) -> None:
         """Keep other hosts from providing for jobs that a worker of ours is being made for."""

@@ -42,6 +42,7 @@ from hodei_core.workers import Offer, Worker
 logger: logging.Logger = logging.getLogger(__name__)
 
 _CANCEL_SECONDS = 10.0  # that providers may take to notice that a worker is not wanted any more
+_CLOSE_SECONDS = 60.0  # that a provider may take to close; as its port says
 _ROW_SECONDS = 2.0  # that the rows of the last workers may take to be written
 
 
@@ -281,8 +282,12 @@ class Fleet:
         for provider in reversed(self._opened):
             self._unclosed[provider.offer.provider] = None
             try:
-                await provider.close()
-                del self._unclosed[provider.offer.provider]
+                with anyio.move_on_after(_CLOSE_SECONDS) as scope:
+                    await provider.close()
+                    del self._unclosed[provider.offer.provider]
+                if scope.cancelled_caught:
+                    msg = "a provider did not close within %g s, what it made may be left: %r"
+                    logger.error(msg, _CLOSE_SECONDS, provider)
             except anyio.get_cancelled_exc_class():
                 if anyio.current_effective_deadline() == -math.inf or (
                     await self.host.cancelled_by_loop()

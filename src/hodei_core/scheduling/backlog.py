@@ -20,7 +20,10 @@ from hodei_core.scheduling.needs import Needs
 from hodei_core.workers import Offer
 
 WINDOW = 256
-"""The most jobs of one class in view."""
+"""The most jobs of one class in view, unless workers are being made for all of them."""
+
+WIDEST = 16_384
+"""The most jobs of one class in view while workers are being made for them."""
 
 _SLACK = 64  # heads that may be out of date before they are gathered anew
 
@@ -38,6 +41,7 @@ class NeedsClass:
 
     __slots__ = (
         "complete",
+        "limit",
         "listed_at",
         "log",
         "needs",
@@ -52,6 +56,9 @@ class NeedsClass:
         self.needs: Needs = needs
         self.number: int = number
         self.window: deque[Job] = deque()
+        self.limit: int = WINDOW
+        """The most of its jobs in view."""
+
         self.complete: bool = True
         """Whether the store holds no eligible job of the class besides those in view."""
 
@@ -119,7 +126,7 @@ class Backlog:
             window.append(job)
         else:
             self._insert(of, job, key)
-        if len(window) > WINDOW:
+        if len(window) > of.limit:
             window.pop()
             of.complete = False
 
@@ -179,9 +186,23 @@ class Backlog:
         if of.window:
             self._push(of)
         elif not of.complete:
+            of.limit = WINDOW
             self._starving[of.number] = of
         else:
             self._forget(of)
+
+    def widen(self, of: NeedsClass) -> bool:
+        """Have more of a class brought into view; return whether there is more."""
+        if of.complete or of.limit >= WIDEST:
+            return False
+        of.limit = min(2 * of.limit, WIDEST)
+        self._starving[of.number] = of
+        return True
+
+    def limit_of(self, needs: Needs) -> int:
+        """Return how many jobs of a class to ask for, to bring them into view."""
+        of = self._classes.get(needs)
+        return WINDOW if of is None else of.limit
 
     def park(
         self, of: NeedsClass, why: Wait, offers: Iterable[Offer], *, wanting: bool = False
@@ -241,15 +262,15 @@ class Backlog:
         return None if of is None else of.wait
 
     def starving(self) -> list[Needs]:
-        """Return the classes that have run out of view while the store holds more."""
+        """Return the classes of which too little is in view while the store holds more."""
         return [of.needs for of in self._starving.values()]
 
     def refill(self, needs: Needs, jobs: Iterable[Job], *, leave_out: Iterable[JobId] = ()) -> None:
-        """Bring the first eligible jobs of a class into view, as `WINDOW` were asked for."""
+        """Bring the first eligible jobs of a class into view, as `limit_of` were asked for."""
         of = self._class(needs)
         self._starving.pop(of.number, None)
         jobs = list(jobs)
-        of.complete = len(jobs) < WINDOW
+        of.complete = len(jobs) < of.limit
         gone = set(leave_out)
         before = of.window[0].id if of.window else None
         of.window = deque(job for job in jobs if job.id not in gone)
