@@ -1,6 +1,13 @@
 from __future__ import annotations
 
+import os
+
 import pytest
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many processes `-n auto` takes: most tests wait, so more than there are CPUs."""
+    return 2 * (os.cpu_count() or 1)
 
 
 @pytest.fixture(

@@ -10,7 +10,6 @@ import heapq
 import math
 import random
 import sys
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 import trio
 from trio.lowlevel import Abort, Task
 
+from hodei_core.clock import SystemClock
 from hodei_core.compat import override
 from hodei_core.testing.simulation import SimulationStalledError
 
@@ -120,7 +120,7 @@ class VirtualTime(trio.abc.Clock):
 
     def _nothing_due(self) -> float:
         """Give threads the time to wake a task; then take the run for stalled."""
-        now = time.monotonic()
+        now = SystemClock().monotonic()
         if self._patient_since is None:
             self._patient_since = now
             trio.lowlevel.add_instrument(_OnStep(self._somebody_woke))
