@@ -43,10 +43,10 @@ class VirtualTime(trio.abc.Clock):
     """
 
     def __init__(self, limit: float) -> None:
-        self.scope = trio.CancelScope()
+        self.scope: trio.CancelScope = trio.CancelScope()
         self.main: Task | None = None
         self.stalled: str | None = None
-        self.given_up = False
+        self.given_up: bool = False
         self._now = 0.0
         self._limit = limit
         self._ends_at = limit
