@@ -64,7 +64,8 @@ class Hodei:
     `HodeiBrokenError` once a loop of the library has failed by a bug.
 
     Args:
-        store: where jobs are kept; None or "memory://": in memory.
+        store: where jobs are kept; None or "memory://": in memory; "sqlite:///jobs.db" or a
+            path: in a SQLite file, which survives the program and which several may share.
         providers: what makes workers; None: `[LocalProvider()]`; `[]`: a client that only
             submits and reads.
         scheduler: who runs where; None: `SmartScheduler()`.
@@ -433,8 +434,33 @@ def _resolve_store(store: Store | str | os.PathLike[str] | None) -> Store:
         from hodei_core.backends.memory import MemoryStore
 
         return MemoryStore()
-    msg = f"store must be None, 'memory://' or a Store, not {store!r}"
-    raise ValueError(msg)
+    path = _store_path(store)
+    from hodei_core.backends.sqlite import SqliteStore
+
+    return SqliteStore(path)
+
+
+def _store_path(store: object) -> str:
+    """Return the path of a SQLite file that a text or a path names.
+
+    Raises:
+        ValueError: it names no store.
+        TypeError: it is neither text nor a path.
+    """
+    if not isinstance(store, (str, os.PathLike)):
+        msg = f"store must be None, text, a path or a Store, not {type(store).__name__}"
+        raise TypeError(msg)
+    path: str = os.fspath(store)
+    scheme, separator, rest = path.partition("://")
+    if separator and isinstance(store, str):
+        if scheme != "sqlite" or not rest.startswith("/"):
+            msg = f"store must be 'memory://', 'sqlite:///path' or a path, not {store!r}"
+            raise ValueError(msg)
+        path = rest[1:]
+    if not path or "\0" in path:
+        msg = f"store names no file: {store!r}"
+        raise ValueError(msg)
+    return path
 
 
 def default_provider() -> WorkerProvider:

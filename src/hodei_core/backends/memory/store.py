@@ -34,6 +34,7 @@ from hodei_core.ports import (
     Submission,
     WorkerRegistry,
 )
+from hodei_core.ports.acceptance import makers
 from hodei_core.states import JobState
 
 _JOB_LOG_BYTES = 64 * 1024 * 1024
@@ -109,59 +110,24 @@ class MemoryStore(Store):
 
     def _accept(self, change: Accept) -> Outcome:
         try:
-            makers = self._makers(change)
+            found = makers(change, self._holder, self._pending)
         except (KeyConflictError, QueueFullError) as error:
             return Outcome(applied=False, error=error)
         jobs: list[Job] = []
         made: dict[JobId, Job] = {}
-        for submission, maker in zip(change.submissions, makers, strict=True):
+        for submission, maker in zip(change.submissions, found, strict=True):
             if maker is submission:
                 made[submission.id] = self._store(submission)
             jobs.append(maker if isinstance(maker, Job) else made[maker.id])
-        new = tuple(map(is_, makers, change.submissions))
+        new = tuple(map(is_, found, change.submissions))
         return Outcome(jobs=tuple(jobs), new=new)
 
-    def _makers(self, change: Accept) -> list[Job | Submission]:
-        """Return for each submission what its job comes from; nothing is stored yet.
+    def _holder(self, key: str) -> Job | None:
+        job_id = self._keys.get(key)
+        return None if job_id is None else self._table[job_id]
 
-        Itself, the job that holds its key, or a submission before it with the same key.
-        """
-        makers: list[Job | Submission] = []
-        claimed: dict[str, Submission] = {}
-        wanted = 0
-        for submission in change.submissions:
-            key = submission.spec.key
-            if key in claimed:
-                makers.append(_twin(claimed[key], submission))
-                continue
-            holder = self._holder(submission)
-            makers.append(holder or submission)
-            if holder is None:
-                wanted += 1
-                if key is not None:
-                    claimed[key] = submission
-        self._check_room(change.max_pending, wanted)
-        return makers
-
-    def _holder(self, submission: Submission) -> Job | None:
-        """Return the stored job that already does this work under this key."""
-        spec = submission.spec
-        if spec.key is None or spec.key not in self._keys:
-            return None
-        holder = self._table[self._keys[spec.key]]
-        if submission.retried_from is not None:
-            if holder.id == submission.retried_from or holder.state.is_final:
-                return None
-        elif holder.spec.same_work(spec):
-            return holder
-        msg = f"key {spec.key!r} belongs to job {holder.id}"
-        raise KeyConflictError(msg, key=spec.key, job_id=holder.id)
-
-    def _check_room(self, most: int | None, wanted: int) -> None:
-        pending = self._counts[JobState.PENDING]
-        if most is not None and wanted and pending + wanted > most:
-            msg = f"max_pending is {most}: {pending} pending, {wanted} more refused"
-            raise QueueFullError(msg, max_pending=most)
+    def _pending(self) -> int:
+        return self._counts[JobState.PENDING]
 
     def _store(self, submission: Submission) -> Job:
         self._seq += 1
@@ -256,14 +222,6 @@ class MemoryStore(Store):
         for job_id in old:
             self._forget(job_id)
         return Outcome(count=len(old))
-
-
-def _twin(first: Submission, second: Submission) -> Submission:
-    """Return the first of two submissions with one key, if both ask for the same."""
-    if second.retried_from is None and first.spec.same_work(second.spec):
-        return first
-    msg = f"key {first.spec.key!r} is given to two different jobs"
-    raise KeyConflictError(msg, key=first.spec.key or "", job_id=first.id)
 
 
 def _freed_at(current: Job, job: Job) -> datetime | None:

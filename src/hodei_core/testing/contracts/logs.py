@@ -39,7 +39,7 @@ class LogContract(StoreSuite):
         async with self.opened() as driver:
             written = [
                 segment(1, b"one\ntwo\n", seconds=1.000001),
-                segment(3, b"\xff\0\x1b[1m\r\n", source=LogSource.STDERR, attempt=2),
+                segment(3, b"\xff\0\x1b[1m\r\n", source=LogSource.STDERR),
                 segment(4, b"half a li", partial=True),
                 segment(5, b"ne\n"),
                 segment(6, b"no newline"),
@@ -48,6 +48,16 @@ class LogContract(StoreSuite):
             read = await driver.store.logs.read(job.id, after=0, max_bytes=PLENTY)
             assert read == written
             assert_frozen(read[0])
+
+    async def test_the_log_goes_on_in_the_next_attempt(self) -> None:
+        async with self.opened() as driver:
+            first, second = segment(1, b"one\n"), segment(2, b"two\n", attempt=2)
+            job = await driver.retry(await logged(driver, first), due=5)
+            assert await driver.mark_due(5) == [job.id]
+            job = await driver.start(job.due())
+            assert (await driver.append(job, second)).applied
+            read = await driver.store.logs.read(job.id, after=0, max_bytes=PLENTY)
+            assert read == [first, second]
 
     async def test_the_numbers_follow_on_what_is_stored(self) -> None:
         async with self.opened() as driver:

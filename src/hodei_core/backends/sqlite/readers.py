@@ -1,0 +1,239 @@
+"""The reading sides of a SQLite store that show jobs, workers and hosts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from hodei_core.backends.sqlite import rows
+from hodei_core.clock import Clock
+from hodei_core.errors import JobNotFoundError
+from hodei_core.hosts import HostRecord
+from hodei_core.ids import HostId, JobId
+from hodei_core.jobs import Job
+from hodei_core.ports import (
+    CancelRequest,
+    HostRegistry,
+    JobFilter,
+    JobQueue,
+    JobRepository,
+    Needs,
+    WorkerRegistry,
+)
+from hodei_core.states import JobState
+from hodei_core.workers import Worker
+
+logger: logging.Logger = logging.getLogger(__name__)
+
+Select = Callable[[str, Sequence[Any]], Awaitable[list[tuple[Any, ...]]]]
+"""Returns the rows of a statement."""
+
+_JOBS = f"select {rows.JOB_COLUMNS} from jobs j join specs s on s.seq = j.seq"
+_PAGE = 1_000  # jobs read at once
+_CLASSES = """
+with recursive classes (needs) as (
+    select min(needs) from jobs where queued = 1
+    union all
+    select (select min(needs) from jobs where queued = 1 and needs > classes.needs)
+    from classes where classes.needs is not null
+)
+select n.content from classes c join needs n on n.id = c.needs
+"""
+_PEEK = f"""
+{_JOBS}
+where j.queued = 1 and j.needs = (select id from needs where content = ?)
+    and (j.cover_host is null or j.cover_host in ({{mine}}) or j.cover_until <= ?
+        or j.cover_host not in (select id from hosts))
+order by j.priority desc, j.seq limit ?
+"""
+_POSITION = """
+select count(*) from jobs o, (select needs, priority, seq from jobs where id = ? and queued = 1) j
+where o.queued = 1 and o.needs = j.needs
+    and (o.priority > j.priority or (o.priority = j.priority and o.seq < j.seq))
+"""
+_IS_QUEUED = "select 1 from jobs where id = ? and queued = 1"
+
+
+def jobs_of(found: Iterable[tuple[Any, ...]]) -> list[Job]:
+    """Return the jobs of rows; one that cannot be read is left out, and said once a row."""
+    jobs: list[Job] = []
+    for row in found:
+        try:
+            jobs.append(rows.job(row))
+        except (ValueError, TypeError, KeyError) as error:
+            logger.warning("job %r cannot be read: %r", row[1], error, extra={"action": "read"})
+    return jobs
+
+
+class SqliteJobRepository(JobRepository):
+    """Jobs by id and by filter."""
+
+    def __init__(self, select: Select) -> None:
+        self._select = select
+
+    async def get(self, job_id: JobId) -> Job | None:
+        found = await self._select(f"{_JOBS} where j.id = ?", (rows.text(job_id),))
+        return next(iter(jobs_of(found)), None)
+
+    async def select(
+        self, matching: JobFilter, *, limit: int | None, after: JobId | None = None
+    ) -> list[Job]:
+        before = None
+        if after is not None:
+            found = await self._select("select seq from jobs where id = ?", (rows.text(after),))
+            if not found:
+                msg = f"no job {after!r}"
+                raise JobNotFoundError(msg, job_id=after)
+            before = found[0][0]
+        conditions, arguments = _conditions(matching)
+        jobs: list[Job] = []
+        while limit is None or len(jobs) < limit:
+            most = _PAGE if limit is None else min(_PAGE, limit - len(jobs))
+            where = [*conditions, *(["j.seq < ?"] if before is not None else [])]
+            bounds = () if before is None else (before,)
+            page = await self._select(
+                f"{_JOBS} {'where ' if where else ''}{' and '.join(where)} "
+                "order by j.seq desc limit ?",
+                (*arguments, *bounds, most),
+            )
+            jobs += jobs_of(page)
+            if len(page) < most:
+                break
+            before = page[-1][0]
+        return jobs
+
+    async def counts(self) -> Mapping[JobState, int]:
+        found: dict[str, int] = dict(await self._select("select state, jobs from counts", ()))
+        return {state: found.get(state.value, 0) for state in JobState}
+
+
+def _conditions(matching: JobFilter) -> tuple[list[str], list[Any]]:
+    conditions: list[str] = []
+    arguments: list[Any] = []
+    if matching.states is not None:
+        states = sorted(state.value for state in matching.states)
+        conditions.append(f"j.state in ({', '.join('?' * len(states))})")
+        arguments += states
+        if states and all(not state.is_final for state in matching.states):
+            conditions.append("j.finished_at is null")
+    if matching.name is not None:
+        conditions.append("j.name = ?")
+        arguments.append(rows.text(matching.name))
+    for name, value in matching.labels.items():
+        conditions.append("j.seq in (select seq from labels where name = ? and value = ?)")
+        arguments += [rows.text(name), rows.text(value)]
+    return conditions, arguments
+
+
+class SqliteJobQueue(JobQueue):
+    """What waits; `mine` returns the incarnations of the host that asks."""
+
+    def __init__(self, select: Select, clock: Clock, mine: Callable[[], Sequence[HostId]]) -> None:
+        self._select = select
+        self._clock = clock
+        self._mine = mine
+
+    async def needs(self) -> list[Needs]:
+        return [rows.needs(content) for (content,) in await self._select(_CLASSES, ())]
+
+    async def peek(self, needs: Needs, limit: int) -> list[Job]:
+        mine = [rows.text(host_id) for host_id in self._mine()]
+        statement = _PEEK.format(mine=", ".join("?" * len(mine)))
+        now = rows.instant(self._clock.now())
+        return jobs_of(
+            await self._select(statement, (rows.needs_content(needs), *mine, now, limit))
+        )
+
+    async def position(self, job_id: JobId) -> int | None:
+        id_ = rows.text(job_id)
+        if not await self._select(_IS_QUEUED, (id_,)):
+            return None
+        return int((await self._select(_POSITION, (id_,)))[0][0])
+
+    async def next_due(self) -> datetime | None:
+        found = await self._select("select min(due_at) from jobs where queued = 2", ())
+        due_at: datetime | None = rows.moment(found[0][0])
+        return due_at
+
+    async def overdue(
+        self, before: datetime, after: tuple[datetime, int] | None, limit: int
+    ) -> list[Job]:
+        seen = (-1, 0) if after is None else (rows.instant(after[0]), after[1])
+        return jobs_of(
+            await self._select(
+                f"{_JOBS} where j.queued = 1 and j.due_at <= ? and (j.due_at, j.seq) > (?, ?) "
+                "order by j.due_at, j.seq limit ?",
+                (rows.instant(before), *seen, limit),
+            )
+        )
+
+
+class SqliteWorkerRegistry(WorkerRegistry):
+    """Workers, and the jobs that hold their slots."""
+
+    def __init__(self, select: Select) -> None:
+        self._select = select
+
+    async def select(self) -> list[Worker]:
+        return await workers(self._select)
+
+
+async def workers(select: Select, where: str = "") -> list[Worker]:
+    """Return workers, oldest first, with the jobs that hold their slots."""
+    # One statement, so that slots and jobs are of one instant.
+    found = await select(
+        f"select {_OWN}, j.id from workers w left join jobs j on j.worker = w.id {where} "
+        "order by w.seq, j.seq",
+        (),
+    )
+    shown: dict[Any, tuple[tuple[Any, ...], list[JobId]]] = {}
+    for *row, job_id in found:
+        jobs = shown.setdefault(row[0], (tuple(row), []))[1]
+        if job_id is not None:
+            jobs.append(JobId(rows.plain(job_id)))
+    return [rows.worker(row, tuple(jobs)) for row, jobs in shown.values()]
+
+
+_OWN = ", ".join(f"w.{column.strip()}" for column in rows.WORKER_COLUMNS.split(","))
+
+
+class SqliteHostRegistry(HostRegistry):
+    """The hosts of the file; `noticed` returns when others have written."""
+
+    def __init__(self, select: Select, noticed: Callable[[], Awaitable[None]]) -> None:
+        self._select = select
+        self._noticed = noticed
+
+    async def select(self) -> list[HostRecord]:
+        found = await self._select("select id, beat, offers from hosts order by seq", ())
+        return [rows.host(row) for row in found]
+
+    async def others_wrote(self) -> None:
+        await self._noticed()
+
+    async def abandoned_workers(self) -> list[Worker]:
+        return await workers(
+            self._select, "where w.host is null or w.host not in (select id from hosts)"
+        )
+
+    async def abandoned_jobs(self) -> list[Job]:
+        return jobs_of(
+            await self._select(
+                f"{_JOBS} where j.worker is not null "
+                "and (j.host is null or j.host not in (select id from hosts)) order by j.seq",
+                (),
+            )
+        )
+
+    async def cancel_requests(self, host_id: HostId) -> list[tuple[JobId, CancelRequest]]:
+        found = await self._select(
+            "select id, cancel_at, cancel_reason from jobs "
+            "where cancel_at is not null and (state = 'pending' or host = ?) order by seq",
+            (rows.text(host_id),),
+        )
+        requests = [
+            (JobId(rows.plain(id_)), rows.cancel_request(at, reason)) for id_, at, reason in found
+        ]
+        return [(job_id, request) for job_id, request in requests if request is not None]

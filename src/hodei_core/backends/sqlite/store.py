@@ -1,0 +1,189 @@
+"""A store in a SQLite file, which survives its hosts and which several of them may share."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+import anyio
+
+from hodei_core.backends.sqlite import files
+from hodei_core.backends.sqlite.logs import SqliteLogStore
+from hodei_core.backends.sqlite.readers import (
+    SqliteHostRegistry,
+    SqliteJobQueue,
+    SqliteJobRepository,
+    SqliteWorkerRegistry,
+)
+from hodei_core.backends.sqlite.writer import Writer
+from hodei_core.clock import SystemClock
+from hodei_core.errors import ForkedError, HodeiClosedError
+from hodei_core.ids import HostId
+from hodei_core.ports import (
+    Change,
+    HostRegistry,
+    JobQueue,
+    JobRepository,
+    JoinHost,
+    LogStore,
+    Outcome,
+    Store,
+    WorkerRegistry,
+)
+
+_LOOK_SECONDS = 0.2  # between looks whether others wrote
+
+
+class SqliteStore(Store):
+    """Keeps jobs, workers and logs in a SQLite file; asyncio only.
+
+    Several processes may open one file: hosts that dispatch share the work, others submit and
+    read.
+
+    Args:
+        path: the file, made if there is none, readable by its owner alone.
+        synchronous: "FULL": what was accepted survives a power cut; "NORMAL": it survives the
+            end of every process, and a power cut may take the last commits.
+
+    Raises:
+        ValueError: `synchronous` is neither.
+    """
+
+    durable = True
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, synchronous: files.Synchronous = "FULL"
+    ) -> None:
+        if synchronous not in ("FULL", "NORMAL"):
+            msg = f"synchronous must be 'FULL' or 'NORMAL', not {synchronous!r}"
+            raise ValueError(msg)
+        self._path = Path(path)
+        self._synchronous: files.Synchronous = synchronous
+        self._mine: dict[HostId, None] = {}
+        self._is_open = False
+        self._pid = 0
+        self._data_version = 0
+        self._writing: aiosqlite.Connection | None = None
+        self._reading: aiosqlite.Connection | None = None
+        self._writer: Writer | None = None
+        self._queue = SqliteJobQueue(self._select, SystemClock(), lambda: list(self._mine))
+        self._jobs = SqliteJobRepository(self._select)
+        self._workers = SqliteWorkerRegistry(self._select)
+        self._logs = SqliteLogStore(self._select)
+        self._hosts = SqliteHostRegistry(self._select, self._others_wrote)
+
+    def __repr__(self) -> str:
+        return f"SqliteStore({str(self._path)!r}, synchronous={self._synchronous!r})"
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
+    @property
+    def queue(self) -> JobQueue:
+        return self._queue
+
+    @property
+    def jobs(self) -> JobRepository:
+        return self._jobs
+
+    @property
+    def workers(self) -> WorkerRegistry:
+        return self._workers
+
+    @property
+    def logs(self) -> LogStore:
+        return self._logs
+
+    @property
+    def hosts(self) -> HostRegistry:
+        return self._hosts
+
+    async def open(self, host_id: HostId) -> None:
+        """Make ready for one host, and bring the schema up to date.
+
+        Raises:
+            RuntimeError: it is open already, or the event loop is not asyncio's.
+            StoreInvalidError: the file is no store, or one of a newer version.
+            StoreBusyError: the file stayed locked.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            msg = "SqliteStore needs asyncio: its driver, aiosqlite, does not run on trio"
+            raise RuntimeError(msg) from None
+        if self._is_open:
+            msg = "this SqliteStore belongs to another open Hodei"
+            raise RuntimeError(msg)
+        self._is_open = True
+        try:
+            await self._open()
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self.close()
+            raise
+
+    async def _open(self) -> None:
+        self._path = self._path.absolute()
+        files.check(self._path)
+        with files.translated(self._path):
+            files.create(self._path)
+            self._writing = await files.open_writer(self._path, self._synchronous)
+            self._reading = await files.open_reader(self._path)
+        self._pid = os.getpid()
+        connection = self._writing
+        self._writer = Writer(lambda batch: connection.executemany("", batch))
+        self._data_version = await self._version()
+
+    async def close(self) -> None:
+        if self._writer is not None:
+            await self._writer.until_idle()
+        self._writer = None
+        for connection in (self._reading, self._writing):
+            if connection is not None:
+                await connection.close()
+        self._reading = self._writing = None
+        self._mine.clear()
+        self._is_open = False
+
+    async def apply(self, changes: Sequence[Change]) -> list[Outcome]:
+        writer: Writer = self._checked(self._writer)
+        for change in changes:
+            if isinstance(change, JoinHost):
+                self._mine[change.record.id] = None
+        with files.translated(self._path):
+            return await writer.apply(changes)
+
+    async def _select(self, statement: str, arguments: Sequence[Any]) -> list[tuple[Any, ...]]:
+        reading = self._checked(self._reading)
+        with files.translated(self._path):
+            return list(await reading.execute_fetchall(statement, arguments))
+
+    def _checked(self, part: Any) -> Any:
+        if part is None:
+            msg = "this SqliteStore is not open"
+            raise HodeiClosedError(msg)
+        if os.getpid() != self._pid:
+            msg = "this SqliteStore was opened before a fork: open another one in the child"
+            raise ForkedError(msg)
+        return part
+
+    async def _version(self) -> int:
+        """Return a number that changes when somebody else commits."""
+        writing = self._checked(self._writing)
+        with files.translated(self._path):
+            ((version,),) = await writing.execute_fetchall("pragma data_version")
+        return int(version)
+
+    async def _others_wrote(self) -> None:
+        while True:
+            version = await self._version()
+            if version != self._data_version:
+                self._data_version = version
+                return
+            await anyio.sleep(_LOOK_SECONDS)

@@ -1,0 +1,411 @@
+"""What each change does to the tables, within a transaction that somebody else begins and ends.
+
+All of it runs in the thread of the writing connection.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable
+from operator import is_
+from typing import Any
+
+from hodei_core.backends.sqlite import rows
+from hodei_core.errors import KeyConflictError, QueueFullError
+from hodei_core.jobs import Job
+from hodei_core.ports import (
+    Accept,
+    Advance,
+    AppendLogs,
+    Change,
+    Cover,
+    JoinHost,
+    MarkDue,
+    Needs,
+    Outcome,
+    Prune,
+    PutWorker,
+    RemoveHost,
+    RemoveWorker,
+    RenewHost,
+    RequestCancel,
+    Submission,
+)
+from hodei_core.ports.acceptance import makers
+from hodei_core.states import JobState
+
+_APPLIED = Outcome()
+_REFUSED = Outcome(applied=False)
+_PENDING = JobState.PENDING.value
+_ASSIGNED = JobState.ASSIGNED
+_OPEN = (JobState.ASSIGNED, JobState.RUNNING)
+
+_JOBS = f"select {rows.JOB_COLUMNS} from jobs j join specs s on s.seq = j.seq"
+_CURRENT = """
+select seq, state, version, worker, attempts, cancel_at, cancel_reason from jobs where id = ?
+"""
+_INSERT = """
+insert into jobs (id, state, waiting_for, version, needs, priority, queued, name,
+    submitted_at, due_at, retried_from)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_UPDATE = """
+update jobs set state = ?, waiting_for = ?, version = ?, queued = ?, due_at = ?, started_at = ?,
+    finished_at = ?, reason = ?, message = ?, exit_code = ?, attempts = ?, returns = ?,
+    phases = ?, attempt = ?, worker = ?, host = ?, cover_host = null, cover_until = null
+where seq = ?
+"""
+_HOLD = """
+update workers set slots_used = slots_used + 1
+where id = ? and slots_used < slots and state in ('ready', 'busy')
+"""
+_RELEASE = """
+update workers set slots_used = slots_used - 1, idle_since = coalesce(?, max(idle_since, ?), ?)
+where id = ?
+"""
+_PUT_WORKER = """
+insert into workers (id, provider, state, slots, resources, labels, image, ready_at, idle_since,
+    host)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+on conflict (id) do update set provider = excluded.provider, state = excluded.state,
+    slots = excluded.slots, resources = excluded.resources, labels = excluded.labels,
+    image = excluded.image, ready_at = excluded.ready_at,
+    idle_since = coalesce(idle_since, excluded.idle_since), host = excluded.host
+"""
+_APPEND = """
+insert into logs (job, first_seq, last_seq, attempt, at, source, partial, data)
+values (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_BOUND = """
+insert into log_bounds (job, last, bytes) values (?, ?, ?)
+on conflict (job) do update set last = excluded.last, bytes = bytes + excluded.bytes
+"""
+_PRUNED = (
+    "delete from logs where job = ?",
+    "delete from log_bounds where job = ?",
+    "delete from labels where seq = ?",
+    "delete from keys where seq = ?",
+    "delete from specs where seq = ?",
+    "delete from jobs where seq = ?",
+)
+
+
+class Transaction:
+    """Makes changes one after another; `finish` before the commit writes what they add up to.
+
+    `classes`: the numbers of classes of needs that are known; those that this one adds are in
+    `added`, to be taken over if it is committed.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, classes: dict[Needs, int]) -> None:
+        self._sql = connection.execute
+        self._many = connection.executemany
+        self._classes = classes
+        self.added: dict[Needs, int] = {}
+        self._counts: Counter[str] = Counter()
+
+    def make(self, changes: Iterable[Change]) -> list[Outcome]:
+        """Make changes in order; return an outcome for each."""
+        return [_MAKE[type(change)](self, change) for change in changes]
+
+    def finish(self) -> None:
+        """Write the counts of jobs by state."""
+        for state, delta in self._counts.items():
+            if delta:
+                self._sql("update counts set jobs = jobs + ? where state = ?", (delta, state))
+
+    # Jobs
+
+    def _stored(self, seq: int) -> Job:
+        row = self._sql(f"{_JOBS} where j.seq = ?", (seq,)).fetchone()
+        return rows.job(row)
+
+    def _class(self, needs: Needs) -> int:
+        number = self._classes.get(needs) or self.added.get(needs)
+        if number is None:
+            content = rows.needs_content(needs)
+            found = self._sql("select id from needs where content = ?", (content,)).fetchone()
+            if found is None:
+                found = self._sql(
+                    "insert into needs (content) values (?) returning id", (content,)
+                ).fetchone()
+            number = self.added[needs] = int(found[0])
+        return number
+
+    def _accept(self, change: Accept) -> Outcome:
+        try:
+            found = makers(change, self._holder, self._pending)
+        except (KeyConflictError, QueueFullError) as error:
+            return Outcome(applied=False, error=error)
+        jobs: list[Job] = []
+        made: dict[str, Job] = {}
+        for submission, maker in zip(change.submissions, found, strict=True):
+            if maker is submission:
+                made[submission.id] = self._insert(submission)
+            jobs.append(maker if isinstance(maker, Job) else made[maker.id])
+        return Outcome(jobs=tuple(jobs), new=tuple(map(is_, found, change.submissions)))
+
+    def _holder(self, key: str) -> Job | None:
+        found = self._sql("select seq from keys where key = ?", (rows.text(key),)).fetchone()
+        return None if found is None else self._stored(found[0])
+
+    def _pending(self) -> int:
+        row = self._sql("select jobs from counts where state = ?", (_PENDING,)).fetchone()
+        return int(row[0]) + self._counts[_PENDING]
+
+    def _insert(self, submission: Submission) -> Job:
+        spec = submission.spec
+        job = Job.accepted(
+            id=submission.id,
+            spec=spec,
+            seq=0,
+            at=submission.at,
+            retried_from=submission.retried_from,
+        )
+        waiting_for = job.waiting_for
+        cursor = self._sql(
+            _INSERT,
+            (
+                rows.text(job.id),
+                _PENDING,
+                None if waiting_for is None else waiting_for.value,
+                job.version,
+                self._class(Needs.of(spec)),
+                spec.priority,
+                rows.queued(job),
+                rows.text(spec.name),
+                rows.instant(job.submitted_at),
+                rows.instant(job.due_at),
+                rows.text(job.retried_from),
+            ),
+        )
+        seq = cursor.lastrowid
+        assert seq is not None  # noqa: S101 - an insert has one
+        self._sql("insert into specs values (?, ?, ?)", (seq, rows.spec_content(spec), spec.stdin))
+        if spec.key is not None:
+            self._sql("insert or replace into keys values (?, ?)", (rows.text(spec.key), seq))
+        if spec.labels:
+            labels = [(rows.text(k), rows.text(v), seq) for k, v in spec.labels.items()]
+            self._many("insert into labels values (?, ?, ?)", labels)
+        self._counts[_PENDING] += 1
+        return Job.accepted(
+            id=job.id, spec=spec, seq=seq, at=submission.at, retried_from=job.retried_from
+        )
+
+    def _advance(self, change: Advance) -> Outcome:
+        job = change.job
+        current = self._sql(_CURRENT, (rows.text(job.id),)).fetchone()
+        if current is None:
+            return _REFUSED
+        seq, state, version, worker, attempts, cancel_at, cancel_reason = current
+        if version != change.expected or (job.state is _ASSIGNED and not self._hold(job)):
+            return Outcome(applied=False, jobs=(self._stored(seq),))
+        is_open = job.state in _OPEN
+        attempt = job.attempts[-1] if job.attempts else None
+        waiting_for, reason = job.waiting_for, job.reason
+        self._sql(
+            _UPDATE,
+            (
+                job.state.value,
+                None if waiting_for is None else waiting_for.value,
+                job.version,
+                rows.queued(job),
+                rows.instant(job.due_at),
+                rows.instant(job.started_at),
+                rows.instant(job.finished_at),
+                None if reason is None else reason.value,
+                rows.text(job.message),
+                job.exit_code,
+                rows.attempts_content(job.attempts),
+                rows.returns_content(job.returns),
+                rows.phases_content(job.phases),
+                attempt.number if is_open and attempt else None,
+                rows.text(attempt.worker_id) if is_open and attempt else None,
+                rows.text(attempt.host_id) if is_open and attempt else None,
+                seq,
+            ),
+        )
+        self._counts[state] -= 1
+        self._counts[job.state.value] += 1
+        if worker is not None and not is_open:
+            self._release(worker, attempts, job)
+        if cancel_at is None:
+            return _APPLIED
+        if job.state.is_final:
+            self._sql(
+                "update jobs set cancel_at = null, cancel_reason = null where seq = ?", (seq,)
+            )
+        return Outcome(cancel=rows.cancel_request(cancel_at, cancel_reason))
+
+    def _hold(self, job: Job) -> bool:
+        """Take a slot of the worker that a job is assigned to; return whether there was one."""
+        attempt = job.attempt
+        host = attempt.host_id
+        if host is not None:
+            known = self._sql("select 1 from hosts where id = ?", (rows.text(host),)).fetchone()
+            if known is None:
+                return False
+        return self._sql(_HOLD, (rows.text(attempt.worker_id),)).rowcount == 1
+
+    def _release(self, worker: rows.Text, attempts: str, job: Job) -> None:
+        """Give a slot back: the worker is idle since the attempt ended."""
+        ended, assigned = rows.instant(job.finished_at), None
+        if ended is None:
+            before = json.loads(attempts)
+            if len(job.attempts) == len(before):
+                ended = rows.instant(job.attempt.finished_at)
+            else:  # it never started, so nobody knows when the slot became free again
+                assigned = before[-1]["assigned_at"]
+        self._sql(_RELEASE, (ended, assigned, assigned, worker))
+
+    def _request_cancel(self, change: RequestCancel) -> Outcome:
+        request = change.request
+        at, reason = rows.instant(request.at), rows.text(request.reason)
+        jobs: list[Job] = []
+        for job_id in change.job_ids:
+            row = self._sql(f"{_JOBS} where j.id = ?", (rows.text(job_id),)).fetchone()
+            if row is None:
+                continue
+            job = rows.job(row)
+            jobs.append(job)
+            if not job.state.is_final:
+                self._sql(
+                    "update jobs set cancel_at = ?, cancel_reason = ? "
+                    "where seq = ? and cancel_at is null",
+                    (at, reason, job.seq),
+                )
+        return Outcome(jobs=tuple(jobs))
+
+    def _mark_due(self, change: MarkDue) -> Outcome:
+        found = self._sql(
+            f"{_JOBS} where j.queued = {rows.LATER} and j.due_at <= ? "
+            "order by j.priority desc, j.seq",
+            (rows.instant(change.now),),
+        ).fetchall()
+        jobs = tuple(rows.job(row).due() for row in found)
+        self._many(
+            f"update jobs set queued = {rows.QUEUED}, waiting_for = 'capacity' where seq = ?",
+            [(job.seq,) for job in jobs],
+        )
+        return Outcome(jobs=jobs)
+
+    def _cover(self, change: Cover) -> Outcome:
+        host, until = rows.text(change.host_id), rows.instant(change.until)
+        self._many(
+            "update jobs set cover_host = ?, cover_until = ? where id = ? and state = 'pending'",
+            [(host, until, rows.text(job_id)) for job_id in change.job_ids],
+        )
+        return _APPLIED
+
+    def _prune(self, change: Prune) -> Outcome:
+        found = self._sql(
+            "select seq, state from jobs where finished_at < ?", (rows.instant(change.before),)
+        ).fetchall()
+        for statement in _PRUNED:
+            self._many(statement, [(seq,) for seq, _ in found])
+        for _, state in found:
+            self._counts[state] -= 1
+        return Outcome(count=len(found))
+
+    # Logs
+
+    def _append_logs(self, change: AppendLogs) -> Outcome:
+        row = self._sql(
+            "select j.seq, j.attempt, coalesce(b.last, 0) "
+            "from jobs j left join log_bounds b on b.job = j.seq where j.id = ?",
+            (rows.text(change.job_id),),
+        ).fetchone()
+        if row is None:
+            return _REFUSED
+        seq, attempt, last = row
+        if any(segment.attempt != attempt for segment in change.segments):
+            return _REFUSED
+        new = [segment for segment in change.segments if segment.first_seq > last]
+        if new:
+            self._many(
+                _APPEND,
+                [
+                    (
+                        seq,
+                        segment.first_seq,
+                        segment.last_seq,
+                        segment.attempt,
+                        rows.instant(segment.at),
+                        segment.source.value,
+                        segment.partial,
+                        segment.data,
+                    )
+                    for segment in new
+                ],
+            )
+            size = sum(len(segment.data) for segment in new)
+            self._sql(_BOUND, (seq, new[-1].last_seq, size))
+        return _APPLIED
+
+    # Workers and hosts
+
+    def _put_worker(self, change: PutWorker) -> Outcome:
+        worker = change.worker
+        ready_at = rows.instant(worker.ready_at)
+        self._sql(
+            _PUT_WORKER,
+            (
+                rows.text(worker.id),
+                rows.text(worker.provider),
+                worker.state.value,
+                worker.slots,
+                rows.resources_content(worker.resources),
+                rows.labels_content(worker.labels),
+                rows.text(worker.image),
+                ready_at,
+                ready_at,
+                rows.text(worker.host_id),
+            ),
+        )
+        return _APPLIED
+
+    def _remove_worker(self, change: RemoveWorker) -> Outcome:
+        self._sql("delete from workers where id = ?", (rows.text(change.worker_id),))
+        return _APPLIED
+
+    def _join_host(self, change: JoinHost) -> Outcome:
+        record = change.record
+        self._sql(
+            "insert into hosts (id, beat, offers) values (?, ?, ?) "
+            "on conflict (id) do update set beat = excluded.beat, offers = excluded.offers",
+            (rows.text(record.id), record.beat, rows.offers_content(record.offers)),
+        )
+        return _APPLIED
+
+    def _renew_host(self, change: RenewHost) -> Outcome:
+        record = change.record
+        renewed = self._sql(
+            "update hosts set beat = ?, offers = ? where id = ?",
+            (record.beat, rows.offers_content(record.offers), rows.text(record.id)),
+        ).rowcount
+        return _APPLIED if renewed else _REFUSED
+
+    def _remove_host(self, change: RemoveHost) -> Outcome:
+        removed = self._sql(
+            "delete from hosts where id = ? and beat = coalesce(?, beat)",
+            (rows.text(change.host_id), change.beat),
+        ).rowcount
+        return _APPLIED if removed else _REFUSED
+
+
+_MAKE: dict[type[Any], Callable[[Transaction, Any], Outcome]] = {
+    Accept: Transaction._accept,
+    Advance: Transaction._advance,
+    AppendLogs: Transaction._append_logs,
+    Cover: Transaction._cover,
+    JoinHost: Transaction._join_host,
+    MarkDue: Transaction._mark_due,
+    Prune: Transaction._prune,
+    PutWorker: Transaction._put_worker,
+    RemoveHost: Transaction._remove_host,
+    RemoveWorker: Transaction._remove_worker,
+    RenewHost: Transaction._renew_host,
+    RequestCancel: Transaction._request_cancel,
+}

@@ -1,0 +1,184 @@
+"""The writing connection: what has gathered while it committed goes into its next commit."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import anyio
+
+from hodei_core.backends.sqlite.transaction import Transaction
+from hodei_core.compat import override
+from hodei_core.ports import Change, Needs, Outcome
+
+_MOST = 512  # calls in one commit: those behind them are not kept waiting for longer
+
+
+class Call:
+    """The changes of one caller, and what became of them."""
+
+    __slots__ = ("changes", "done", "error", "outcomes")
+
+    def __init__(self, changes: Sequence[Change]) -> None:
+        self.changes: Sequence[Change] = changes
+        self.outcomes: list[Outcome] = []
+        self.error: BaseException | None = None
+        self.done: anyio.Event = anyio.Event()
+
+
+class Batch:
+    """Calls that are committed together."""
+
+    def __init__(self, calls: list[Call], tell: Callable[[Batch], None]) -> None:
+        self.calls = calls
+        self.taken = False
+        """Whether the connection's thread has it: from then on it is committed."""
+
+        self._tell = tell
+
+    def __iter__(self) -> Any:  # as the driver's `executemany` wants an iterable
+        return iter(self.calls)
+
+    def run(self, connection: WritingConnection) -> None:
+        """Commit the calls; each alone, if a mistake in one fails them. Never raises."""
+        self.taken = True
+        error = _commit(connection, self.calls)
+        if error is not None and not isinstance(error, sqlite3.OperationalError):
+            for call in self.calls:
+                call.error = _commit(connection, [call])
+        else:  # the file is locked, full or broken, for one as for all
+            for call in self.calls:
+                call.error = error
+        self._tell(self)
+
+
+def _commit(connection: WritingConnection, calls: Sequence[Call]) -> BaseException | None:
+    try:
+        connection.commit_calls(calls)
+    except BaseException as error:  # told to whom it concerns
+        return error
+    return None
+
+
+class WritingConnection(sqlite3.Connection):
+    """A connection whose `executemany` commits a batch: one hop to its thread for each commit."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._classes: dict[Needs, int] = {}
+
+    @override
+    def executemany(self, sql: str, parameters: Any, /) -> sqlite3.Cursor:
+        if isinstance(parameters, Batch):
+            parameters.run(self)
+            return self.cursor()
+        return super().executemany(sql, parameters)
+
+    def commit_calls(self, calls: Sequence[Call]) -> None:
+        """Make the changes of these calls in one transaction.
+
+        Raises:
+            sqlite3.Error: nothing was changed.
+        """
+        self.execute("begin immediate")
+        try:
+            transaction = Transaction(self, self._classes)
+            outcomes = [transaction.make(call.changes) for call in calls]
+            transaction.finish()
+            self.execute("commit")
+        except BaseException:
+            if self.in_transaction:
+                self.execute("rollback")
+            raise
+        self._classes.update(transaction.added)
+        for call, made in zip(calls, outcomes, strict=True):
+            call.outcomes = made
+
+
+class Writer:
+    """Commits what is handed in, a batch at a time.
+
+    A caller that is cancelled takes its call back, or waits for the commit that it is in.
+    Nobody but the connection's thread is ever within a transaction.
+
+    Args:
+        start: has the connection's thread run a batch.
+    """
+
+    def __init__(self, start: Callable[[Batch], Any]) -> None:
+        self._start = start
+        self._waiting: list[Call] = []
+        self._batch: Batch | None = None
+        self._loop = asyncio.get_running_loop()
+        self._idle: anyio.Event | None = None
+
+    async def apply(self, changes: Sequence[Change]) -> list[Outcome]:
+        """Make changes in one transaction; return their outcomes.
+
+        Raises:
+            sqlite3.Error: nothing was changed.
+        """
+        call = Call(changes)
+        self._waiting.append(call)
+        self._go_on()
+        try:
+            await call.done.wait()
+        except anyio.get_cancelled_exc_class():
+            if call in self._waiting:
+                self._waiting.remove(call)
+            else:
+                with anyio.CancelScope(shield=True):
+                    await call.done.wait()
+            raise
+        if call.error is not None:
+            raise call.error
+        return call.outcomes
+
+    async def until_idle(self) -> None:
+        """Return when all that was handed in is committed."""
+        while self._batch is not None or self._waiting:
+            self._idle = self._idle or anyio.Event()
+            await self._idle.wait()
+
+    def _go_on(self) -> None:
+        if self._batch is None and self._waiting:
+            self._batch = Batch(self._waiting[:_MOST], self._tell)
+            del self._waiting[:_MOST]
+            self._run(self._batch)
+
+    def _run(self, batch: Batch) -> None:
+        task = self._loop.create_task(self._start(batch), name="hodei sqlite commit")
+        task.add_done_callback(lambda task: self._started(task, batch))
+
+    def _started(self, task: asyncio.Task[Any], batch: Batch) -> None:
+        """Follow the end of the task that hands a batch to the thread.
+
+        The end of an event loop cancels all of its tasks, this one too: then another one does.
+        """
+        if task.cancelled():
+            if not batch.taken and batch is self._batch:
+                self._loop.call_soon(self._run, batch)
+        elif (error := task.exception()) is not None and batch is self._batch:
+            for call in batch.calls:
+                call.error = error
+            self._finished(batch)
+
+    def _tell(self, batch: Batch) -> None:
+        """Take note, in the connection's thread, that a batch is committed."""
+        try:
+            self._loop.call_soon_threadsafe(self._finished, batch)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            return
+
+    def _finished(self, batch: Batch) -> None:
+        if batch is not self._batch:
+            return
+        self._batch = None
+        for call in batch.calls:
+            call.done.set()
+        self._go_on()
+        if self._idle is not None and not self._waiting:
+            self._idle.set()
+            self._idle = None
