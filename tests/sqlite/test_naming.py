@@ -23,11 +23,10 @@ def path_of(store: object) -> Path:
     [
         ("jobs.db", "jobs.db"),
         ("a folder/jobs.db", "a folder/jobs.db"),
-        (Path("jobs.db"), "jobs.db"),
+        (Path("jobs.sqlite"), "jobs.sqlite"),
         ("sqlite:///jobs.db", "jobs.db"),
         ("sqlite:////srv/jobs.db", "/srv/jobs.db"),
     ],
-    ids=str,
 )
 def test_text_or_a_path_names_a_file(store: str | os.PathLike[str], path: str) -> None:
     assert path_of(store) == Path(path)
