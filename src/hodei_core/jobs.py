@@ -130,6 +130,14 @@ class Job(Value):
         """
         return self.attempts[-1]
 
+    @property
+    def expires_at(self) -> datetime | None:
+        """When its `pending_timeout` passes; None if it has none, or not any more."""
+        timeout = self.spec.pending_timeout
+        if timeout is None or self.started_at is not None or self.state is not JobState.PENDING:
+            return None
+        return self.submitted_at + (self.spec.delay or timedelta(0)) + timeout
+
     def due(self) -> Self:
         """Return the job as it is once its delay or backoff is over; its version stays."""
         return attrs.evolve(self, waiting_for=WaitingFor.CAPACITY)

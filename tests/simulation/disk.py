@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 import anyio
 
+from hodei_core import job_events
 from hodei_core.backends.memory import MemoryStore
+from hodei_core.events import JobEvent
 from hodei_core.hosts import HostRecord
 from hodei_core.ids import HostId, JobId, WorkerId
 from hodei_core.jobs import Job
@@ -61,6 +63,9 @@ class Disk:
         self.readers: dict[object, anyio.Event] = {}
         """For each connection, what is set when another one has committed."""
 
+        self.news: list[tuple[object, JobEvent]] = []
+        """What was done to jobs, each with the connection that did it."""
+
         self.may_be_gone: Callable[[WorkerId], bool] = lambda _: True
         """Whether a worker's row may be dropped: nothing of it is left outside."""
 
@@ -72,9 +77,9 @@ class Disk:
         for reader, event in self.readers.items():
             if reader is not by:
                 event.set()
-        return [self._make(change) for change in changes]
+        return [self._make(change, by) for change in changes]
 
-    def _make(self, change: Change) -> Outcome:
+    def _make(self, change: Change, by: object) -> Outcome:
         if isinstance(change, (JoinHost, RenewHost, RemoveHost)):
             return self._host(change)
         if isinstance(change, Cover):
@@ -82,21 +87,22 @@ class Disk:
                 self.covers[job_id] = (change.host_id, change.until)
             return Outcome()
         if isinstance(change, Advance):
-            return self._advance(change)
+            return self._advance(change, by)
         if isinstance(change, AppendLogs) and not self._may_append(change):
             return Outcome(applied=False)
         if isinstance(change, RemoveWorker) and not self.may_be_gone(change.worker_id):
             msg = f"I7: the row of {change.worker_id} is dropped, but something of it is there"
             raise self._history.broken(msg)
         (outcome,) = at_once(self.model.apply([change]))
-        self._follow(change, outcome)
+        self._follow(change, outcome, by)
         return outcome
 
-    def _follow(self, change: Change, outcome: Outcome) -> None:
+    def _follow(self, change: Change, outcome: Outcome, by: object) -> None:
         if isinstance(change, Accept):
             for job, new in zip(outcome.jobs, outcome.new, strict=False):
                 if new:
                     self.jobs[job.id] = job
+                    self.news.append((by, job_events.submitted(job)))
                     self._check_key(job)
                     self._note(f"accepted {job.id[:8]}")
         elif isinstance(change, RequestCancel):
@@ -139,7 +145,7 @@ class Disk:
         self.hosts[record.id] = record
         return Outcome()
 
-    def _advance(self, change: Advance) -> Outcome:
+    def _advance(self, change: Advance, by: object) -> Outcome:
         before, after = self.jobs.get(change.job.id), change.job
         owner = after.attempt.host_id if after.state is JobState.ASSIGNED else None
         if before is not None and owner is not None and owner not in self.hosts:
@@ -152,6 +158,8 @@ class Disk:
             except InvariantError as error:
                 raise self._history.broken(str(error)) from None
             self.jobs[after.id] = after
+            number = before.attempt.number if before.state in _OPEN else 0
+            self.news += [(by, event) for event in job_events.moved(before.state, number, after)]
             self.covers.pop(after.id, None)
             self._check_slots(after)
             if after.state.is_final:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 import anyio
@@ -10,6 +11,7 @@ import anyio.lowlevel
 
 from hodei_core.clock import Clock
 from hodei_core.errors import StoreBusyError
+from hodei_core.events import JobFinished
 from hodei_core.hosts import HostRecord
 from hodei_core.ids import HostId, JobId
 from hodei_core.jobs import Job
@@ -22,6 +24,7 @@ from hodei_core.ports import (
     JoinHost,
     LogStore,
     Needs,
+    News,
     Outcome,
     Store,
     WorkerRegistry,
@@ -102,6 +105,9 @@ class SimulatedStore(Store):
         self.mine: dict[HostId, None] = {}
         """The incarnations of the host that this connection is of."""
 
+        self.heard = 0
+        """How much of the disk's news was told here."""
+
         self._hosts = _Hosts(self)
         disk.readers[self] = anyio.Event()
 
@@ -127,6 +133,7 @@ class SimulatedStore(Store):
 
     async def open(self, host_id: HostId) -> None:
         await self.turn()
+        self.heard = len(self._disk.news)
 
     async def close(self) -> None:
         return None
@@ -204,6 +211,16 @@ class _Queue(_Reader):
         jobs = at_once(disk.model.queue.peek(needs, 1 << 30))
         return [job for job in jobs if not self._is_others(job.id)][:limit]
 
+    async def expiring(self, after: tuple[datetime, int] | None, limit: int) -> list[Job]:
+        await self._store.turn()
+        found = [
+            (job.expires_at, job.seq, job)
+            for job in self._store.disk.jobs.values()
+            if job.expires_at is not None
+        ]
+        found.sort(key=lambda entry: entry[:2])
+        return [job for *key, job in found if after is None or tuple(key) > after][:limit]
+
     def _is_others(self, job_id: JobId) -> bool:
         disk = self._store.disk
         owner, until = disk.covers.get(job_id, (None, None))
@@ -227,6 +244,18 @@ class _Hosts(HostRegistry):
 
     async def others_wrote(self) -> None:
         await self._store.until_others_wrote()
+
+    async def news(self, *, everything: bool) -> News:
+        await self._store.turn()
+        told = self._store.disk.news[self._store.heard :]
+        self._store.heard += len(told)
+        return News(
+            events=tuple(
+                event
+                for by, event in told
+                if everything or (by is not self._store and isinstance(event, JobFinished))
+            )
+        )
 
     async def abandoned_workers(self) -> list[Worker]:
         await self._store.turn()

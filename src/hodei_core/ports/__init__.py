@@ -20,7 +20,7 @@ from hodei_core.ports.changes import (
     RequestCancel,
     Submission,
 )
-from hodei_core.ports.hosts import HostRegistry
+from hodei_core.ports.hosts import HostRegistry, News
 from hodei_core.ports.logstore import LogBounds, LogStore
 from hodei_core.ports.provider import (
     AttemptOutput,
@@ -61,6 +61,7 @@ __all__ = [
     "LogStore",
     "MarkDue",
     "Needs",
+    "News",
     "NotStartedError",
     "Outcome",
     "Output",

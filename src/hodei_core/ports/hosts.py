@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import attrs
+
+from hodei_core.events import JobEvent
 from hodei_core.hosts import HostRecord
 from hodei_core.ids import HostId, JobId
 from hodei_core.jobs import Job
 from hodei_core.ports.changes import CancelRequest
+from hodei_core.values import Value
 from hodei_core.workers import Worker
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class News(Value):
+    """What was done to jobs."""
+
+    events: tuple[JobEvent, ...] = ()
+    """In the order of their commits."""
+
+    missed: int = 0
+    """How many came before these and can no longer be told; at least one if any."""
 
 
 class HostRegistry(ABC):
@@ -23,6 +38,14 @@ class HostRegistry(ABC):
         """Return when anybody else has written since the last call returned.
 
         At most 0.3 s later, and without burning CPU while nobody writes.
+        """
+
+    @abstractmethod
+    async def news(self, *, everything: bool) -> News:
+        """Return what was done to jobs since the last call, or since the opening.
+
+        `everything`: all of it, what this host did as well, in the order of the commits. If not:
+        how jobs ended that others ended. At most the last 4,096 events.
         """
 
     @abstractmethod

@@ -42,3 +42,12 @@ class JobQueue(ABC):
 
         `after` is the `(due_at, seq)` of the last one already seen.
         """
+
+    async def expiring(self, after: tuple[datetime, int] | None, limit: int) -> list[Job]:
+        """Return PENDING jobs that expire (see `Job.expires_at`), the soonest first.
+
+        `after` is the `(expires_at, seq)` of the last one already seen. A store that does not
+        outlive its host knows of none that its host does not know.
+        """
+        del after, limit
+        return []

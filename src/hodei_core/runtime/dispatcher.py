@@ -15,10 +15,11 @@ import attrs
 
 from hodei_core.clock import Clock
 from hodei_core.endings import Ending
+from hodei_core.events import JobFinished
 from hodei_core.ids import JobId, WorkerId
 from hodei_core.jobs import Job
 from hodei_core.phases import WaitLog
-from hodei_core.ports import Advance, Change, JobFilter, Needs, Outcome, Store
+from hodei_core.ports import Advance, Change, HostRegistry, JobFilter, Needs, Outcome, Store
 from hodei_core.runtime.assigner import Assigner
 from hodei_core.runtime.deadlines import Deadlines
 from hodei_core.runtime.fleet import Fleet
@@ -60,7 +61,9 @@ class Dispatcher:
         explain: Callable[[Job], Awaitable[str]],
         chance: Callable[[], float],
         others_could: Callable[[Needs], bool],
+        dispatching: bool,
     ) -> None:
+        self._dispatching = dispatching
         self._draining = False
         self._paused = False
         self._store = store
@@ -78,6 +81,9 @@ class Dispatcher:
         self._ticking = False
         self._rescued: dict[JobId, tuple[Job, Ending]] = {}
         self._others_wrote = False
+        self._untold = False
+        """Whether something was done here that a shared store has not been asked to tell."""
+
         self._recorder = Recorder(
             clock=clock,
             deadlines=deadlines,
@@ -127,6 +133,7 @@ class Dispatcher:
         for job in jobs:
             self._reporter.submitted(job)
             self._enqueue(job)
+        self._untold = True
         self.wake()
 
     def cancel(self, job_id: JobId, reason: str | None) -> None:
@@ -188,6 +195,11 @@ class Dispatcher:
             self._fleet.rest(draining or self._paused)
 
     @property
+    def behind(self) -> bool:
+        """Whether others have written what was not looked at yet."""
+        return self._others_wrote
+
+    @property
     def running(self) -> int:
         """How many attempts are under way."""
         return len(self._recorder.runs)
@@ -228,7 +240,8 @@ class Dispatcher:
         self.wake()
 
     async def _load(self) -> None:
-        await self._assigner.load()
+        if self._dispatching:
+            await self._assigner.load()
         await self._waiting.load()
 
     async def run(self) -> None:
@@ -261,6 +274,9 @@ class Dispatcher:
         self._recorder.plan_starts(plan)
         if plan:
             plan.settle(await self._apply(plan.changes))
+            self._untold = True
+        if self._untold and self._reporter.heard and self._store.hosts is not None:
+            await self._hear(self._store.hosts)
         if not self._idle and self._assigner.has_work():
             self.wake()
         self._arm_safety()
@@ -300,7 +316,7 @@ class Dispatcher:
     # What its steps do
 
     def _enqueue(self, job: Job) -> None:
-        if self._waiting.add(job):
+        if self._waiting.add(job) and self._dispatching:
             self._assigner.add(job)
 
     def _begin(self, job: Job, outcome: Outcome) -> None:
@@ -352,12 +368,25 @@ class Dispatcher:
             list_requests = partial(hosts.cancel_requests, self._fleet.host_id)
             for job_id, request in await insist(list_requests, "list cancel requests"):
                 self.cancel(job_id, request.reason)
+            await self._hear(hosts)
             self._logs.refresh(self._recorder.runs)
-        for job_id in self._waiters.ids():
-            if job_id not in self._recorder.runs:
-                job = await insist(partial(self._store.jobs.get, job_id), "show a job")
-                if job is not None and job.state.is_final:
-                    self._finish(job)
+
+    async def _hear(self, hosts: HostRegistry) -> None:
+        """Tell of what was done to jobs, and wake those who wait for what others ended."""
+        self._untold = False
+        tell = partial(hosts.news, everything=self._reporter.heard)
+        news = await insist(tell, "tell what was done")
+        self._reporter.news(news)
+        waited_for = self._waiters.ids()
+        if news.missed:
+            ended = waited_for.keys() - self._recorder.runs.keys()
+        else:
+            told = {event.job_id for event in news.events if isinstance(event, JobFinished)}
+            ended = told & waited_for.keys()
+        for job_id in sorted(ended):
+            job = await insist(partial(self._store.jobs.get, job_id), "show a job")
+            if job is not None and job.state.is_final:
+                self._finish(job)
 
     def _plan_rescues(self, plan: Plan) -> None:
         rescued, self._rescued = self._rescued, {}
@@ -367,7 +396,7 @@ class Dispatcher:
 
     def _settle_rescue(self, job: Job, closed: Job, outcome: Outcome) -> None:
         if outcome.applied:
-            self._reporter.ended(job, closed, self._clock.now())
+            self._reporter.ended(job, closed)
             if closed.state.is_final:
                 self._finish(closed)
             else:
@@ -379,7 +408,8 @@ class Dispatcher:
 
     async def _plan_requests(self, plan: Plan) -> None:
         """Plan the end of jobs that wait and were cancelled, or have waited too long."""
-        for job_id in self._waiting.take_expired():
+        expired = self._waiting.take_expired() + await self._waiting.take_strangers()
+        for job_id in expired:
             await self._unstarted.plan_expiry(plan, job_id)
         cancels, self._cancels = self._cancels, {}
         for job_id, why in cancels.items():

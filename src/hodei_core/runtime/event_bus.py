@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic
@@ -45,6 +45,7 @@ class EventStream(Generic[E]):
         self._ended = False
 
     async def __aenter__(self) -> Self:
+        await self._bus.catch_up()
         self._bus.attach(self)
         return self
 
@@ -85,6 +86,11 @@ class EventStream(Generic[E]):
         self._waiting.append(event)
         self._wake()
 
+    def skip(self, count: int) -> None:
+        """Take note of events that nobody can tell any more."""
+        self._missed += count
+        self._wake()
+
     def end(self) -> None:
         """No event comes after those that wait."""
         self._ended = True
@@ -95,6 +101,10 @@ class EventStream(Generic[E]):
             self._more.set()
 
 
+async def _at_once() -> None:
+    pass
+
+
 class EventBus:
     """Hands each event to every subscriber; no subscriber can hold or break it."""
 
@@ -102,6 +112,8 @@ class EventBus:
         self._clock = clock
         self._streams: dict[EventStream[Event], None] = {}
         self._closed = False
+        self.catch_up: Callable[[], Awaitable[None]] = _at_once
+        """Returns when all is told of what others have done up to now."""
 
     def __bool__(self) -> bool:
         """Whether anybody listens; if not, no event need be made."""
@@ -134,6 +146,11 @@ class EventBus:
         """Hand an event to every subscriber."""
         for stream in self._streams:
             stream.offer(event)
+
+    def skip(self, count: int) -> None:
+        """Tell every subscriber that it missed so many events."""
+        for stream in self._streams:
+            stream.skip(count)
 
     def close(self) -> None:
         """End every stream, after what it holds."""

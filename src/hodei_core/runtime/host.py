@@ -23,6 +23,7 @@ from hodei_core.runtime.deadlines import Deadlines
 from hodei_core.runtime.dispatcher import Dispatcher
 from hodei_core.runtime.event_bus import EventBus
 from hodei_core.runtime.fleet import Fleet
+from hodei_core.runtime.follower import Follower
 from hodei_core.runtime.gate import Gate, State, Stop
 from hodei_core.runtime.interrupts import LoopEnd, Start, deferring_ctrl_c, starter
 from hodei_core.runtime.log_buffer import LogBuffer
@@ -79,13 +80,14 @@ class Host:
             clock=clock,
             deadlines=self.deadlines,
             fleet=self.fleet,
-            reporter=Reporter(self.bus),
+            reporter=Reporter(self.bus, shared=store.hosts is not None),
             logs=self.logs,
             waiters=self.waiters,
             stuck_after=stuck_after,
             explain=explain,
             chance=self.ids.chance,
             others_could=self._others_could,
+            dispatching=self.dispatching,
         )
         self.dispatcher.draining = not self.dispatching
         self.failure: BaseException | None = None
@@ -104,6 +106,7 @@ class Host:
         )
         self._loop_end = LoopEnd()
         self._neighbourhood = self._make_neighbourhood()
+        self._follower = self._make_follower()
         self._store_is_ours = False
         self._stop: Stop | None = None
         self._opening: anyio.CancelScope | None = None
@@ -123,6 +126,14 @@ class Host:
             dispatcher=self.dispatcher,
             new_id=self.ids.host_id,
         )
+
+    def _make_follower(self) -> Follower | None:
+        hosts = self.store.hosts
+        if hosts is None:
+            return None
+        follower = Follower(hosts=hosts, clock=self.clock, dispatcher=self.dispatcher)
+        self.bus.catch_up = follower.catch_up
+        return follower
 
     def _others_could(self, needs: Needs) -> bool:
         return self._neighbourhood is not None and self._neighbourhood.could_run(needs)
@@ -251,6 +262,8 @@ class Host:
                     await self._neighbourhood.join(self.id)
                     for name, loop in self._neighbourhood.loops(start).items():
                         start(self._keep, name, loop, name=f"hodei {name}")
+                if self._follower is not None:
+                    start(self._keep, "follower", self._follower.run, name="hodei follower")
                 await self.fleet.warm_up(start)
                 await self.dispatcher.load()
         except BaseException as error:

@@ -1,4 +1,4 @@
-"""What a host does because others share its store: lease, rescue, and what they wrote."""
+"""What a host that dispatches does because others share its store: lease and rescue."""
 
 from __future__ import annotations
 
@@ -19,11 +19,9 @@ from hodei_core.scheduling.needs import Needs
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-_RETRY_SECONDS = 0.5  # before a store that refuses is asked again
-
 
 class Neighbourhood:
-    """Keeps the lease of a host, rescues what dead hosts left, and follows what others write."""
+    """Keeps the lease of a host, and rescues what dead hosts left."""
 
     def __init__(
         self,
@@ -36,8 +34,6 @@ class Neighbourhood:
         dispatcher: Dispatcher,
         new_id: Callable[[], HostId],
     ) -> None:
-        self._hosts = hosts
-        self._clock = clock
         self._fleet = fleet
         self._dispatcher = dispatcher
         self._start: Start | None = None
@@ -67,7 +63,7 @@ class Neighbourhood:
     def loops(self, start: Start) -> dict[str, Callable[[], Awaitable[None]]]:
         """Return what is to run as long as the host does; it starts tasks of its own."""
         self._start = start
-        return {"membership": self._membership.run, "follower": self._follow}
+        return {"membership": self._membership.run}
 
     async def leave(self) -> None:
         """Take the host off the register: it has ended all that it ran."""
@@ -75,16 +71,6 @@ class Neighbourhood:
             await self._membership.leave()
         except HodeiError as error:
             logger.warning("the host could not be taken off the register: %s", error)
-
-    async def _follow(self) -> None:
-        """Have the dispatcher look at the store whenever others have written."""
-        while True:
-            try:
-                await self._hosts.others_wrote()
-            except HodeiError as error:
-                logger.warning("what other hosts wrote could not be read: %s", error)
-                await self._clock.sleep(_RETRY_SECONDS)
-            self._dispatcher.others_wrote()
 
     # What the membership asks
 

@@ -171,7 +171,7 @@ class Recorder:
         del self.runs[run.job.id]
         if outcome.applied:
             stored, run.job = run.job, job
-            self._reporter.ended(stored, job, self._clock.now())
+            self._reporter.ended(stored, job)
             settled(run, job, outcome)
         else:
             refused(run)

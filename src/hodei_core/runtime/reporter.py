@@ -5,15 +5,10 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 
-from hodei_core.events import (
-    JobAssigned,
-    JobFinished,
-    JobRetried,
-    JobStarted,
-    JobStuck,
-    JobSubmitted,
-)
+from hodei_core import job_events
+from hodei_core.events import JobStuck
 from hodei_core.jobs import Job
+from hodei_core.ports import News
 from hodei_core.runtime.event_bus import EventBus
 from hodei_core.states import JobState
 
@@ -21,84 +16,64 @@ logger: logging.Logger = logging.getLogger("hodei_core.jobs")
 
 
 class Reporter:
-    """Publishes a change of a job after the commit that holds it, and logs it."""
+    """Publishes a change of a job after the commit that holds it, and logs it.
 
-    def __init__(self, bus: EventBus) -> None:
+    Of a shared store only the store knows in which order the changes of several hosts came:
+    there events are published as it tells them (`news`), this host's own among them.
+    """
+
+    def __init__(self, bus: EventBus, *, shared: bool) -> None:
         self._bus = bus
+        self._shared = shared
+
+    @property
+    def heard(self) -> bool:
+        """Whether anybody listens to events."""
+        return bool(self._bus)
 
     def submitted(self, job: Job) -> None:
         """Tell that a job was accepted."""
         self._log(job, "submitted")
-        if self._bus:
-            self._bus.publish(
-                JobSubmitted(
-                    at=job.submitted_at, job_id=job.id, version=job.version, name=job.spec.name
-                )
-            )
+        if self._bus and not self._shared:
+            self._bus.publish(job_events.submitted(job))
 
     def assigned(self, job: Job) -> None:
         """Tell that a worker is to run the job."""
-        attempt = job.attempt
         self._log(job, "assigned")
-        if self._bus:
-            self._bus.publish(
-                JobAssigned(
-                    at=attempt.assigned_at,
-                    job_id=job.id,
-                    version=job.version,
-                    worker_id=attempt.worker_id,
-                    attempt=attempt.number,
-                )
-            )
+        if self._bus and not self._shared:
+            self._bus.publish(job_events.assigned(job))
 
     def started(self, job: Job) -> None:
         """Tell that the attempt runs."""
-        attempt = job.attempt
         self._log(job, "started")
-        if self._bus:
-            assert attempt.started_at is not None  # noqa: S101 - it has just started
-            self._bus.publish(
-                JobStarted(
-                    at=attempt.started_at,
-                    job_id=job.id,
-                    version=job.version,
-                    worker_id=attempt.worker_id,
-                    attempt=attempt.number,
-                )
-            )
-
-    def moved_back(self, job: Job, attempt: int, at: datetime) -> None:
-        """Tell that the job is PENDING again."""
-        last = job.attempts[-1] if job.attempts else None
-        closed = last if last is not None and last.number == attempt else None
-        self._log(job, "retried" if closed else "returned")
-        if self._bus:
-            self._bus.publish(
-                JobRetried(
-                    at=at,
-                    job_id=job.id,
-                    version=job.version,
-                    attempt=attempt,
-                    reason=closed.reason if closed else None,
-                    due_at=job.due_at,
-                )
-            )
+        if self._bus and not self._shared:
+            self._bus.publish(job_events.started(job))
 
     def finished(self, job: Job) -> None:
-        """Tell that the job is final."""
-        assert job.finished_at is not None  # noqa: S101 - it is final
-        self._log(job, "finished")
-        if self._bus:
-            self._bus.publish(
-                JobFinished(
-                    at=job.finished_at,
-                    job_id=job.id,
-                    version=job.version,
-                    state=job.state,
-                    reason=job.reason,
-                    exit_code=job.exit_code,
-                )
-            )
+        """Tell that a job which had no open attempt is final."""
+        self._ended(JobState.PENDING, 0, job)
+
+    def ended(self, stored: Job, ended: Job) -> None:
+        """Tell that an attempt ended, which took the job from one stored value to the next.
+
+        A start that no commit had recorded yet is told first.
+        """
+        number = stored.attempt.number
+        if stored.state is JobState.ASSIGNED and logger.isEnabledFor(logging.INFO):
+            closed = next((a for a in ended.attempts if a.number == number), None)
+            if closed is not None and closed.started_at is not None:
+                self._log(stored.started(closed.started_at), "started")
+        self._ended(stored.state, number, ended)
+
+    def _ended(self, before: JobState, number: int, job: Job) -> None:
+        if job.state.is_final:
+            self._log(job, "finished")
+        else:
+            kept = bool(job.attempts) and job.attempts[-1].number == number
+            self._log(job, "retried" if kept else "returned")
+        if self._bus and not self._shared:
+            for event in job_events.ended(before, number, job):
+                self._bus.publish(event)
 
     def stuck(self, job: Job, at: datetime, explanation: str) -> None:
         """Tell that the job has been due for long."""
@@ -115,20 +90,12 @@ class Reporter:
             )
         )
 
-    def ended(self, stored: Job, ended: Job, at: datetime) -> None:
-        """Tell that an attempt ended, which took the job from one stored value to the next.
-
-        A start that no commit had recorded yet is told first.
-        """
-        heard = self._bus or logger.isEnabledFor(logging.INFO)
-        if heard and stored.state is JobState.ASSIGNED:
-            closed = next((a for a in ended.attempts if a.number == stored.attempt.number), None)
-            if closed is not None and closed.started_at is not None:
-                self.started(stored.started(closed.started_at))
-        if ended.state.is_final:
-            self.finished(ended)
-        else:
-            self.moved_back(ended, stored.attempt.number, at)
+    def news(self, news: News) -> None:
+        """Publish what a shared store tells."""
+        if news.missed:
+            self._bus.skip(news.missed)
+        for event in news.events:
+            self._bus.publish(event)
 
     def _log(self, job: Job, action: str) -> None:
         if not logger.isEnabledFor(logging.INFO):

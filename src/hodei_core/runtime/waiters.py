@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 
 import anyio
@@ -22,9 +23,9 @@ class Waiters:
         """Return one more who waits for a job: enter it before the job is read."""
         return Waiter(self._waiting, job_id)
 
-    def ids(self) -> list[JobId]:
-        """Return the jobs that somebody waits for."""
-        return list(self._waiting)
+    def ids(self) -> Mapping[JobId, object]:
+        """Return the jobs that somebody waits for, as they are by now."""
+        return self._waiting
 
     def wake(self, job: Job) -> None:
         """Wake those who wait for this job, which is final."""

@@ -14,6 +14,7 @@ from hodei_core.runtime.deadlines import Deadline, Deadlines
 from hodei_core.runtime.patience import insist
 from hodei_core.states import WaitingFor
 
+_EXPIRED_BATCH = 100  # jobs looked at together that may have expired
 _STUCK_BATCH = 100  # jobs told of at once
 _LATER = (WaitingFor.DELAY, WaitingFor.BACKOFF)
 
@@ -46,6 +47,9 @@ class Waiting:
         self._stuck_armed = False
         self._stuck_due = False
         self._told: tuple[datetime, int] | None = None
+        self._next_expiry: datetime | None = None
+        self._expiry_timer: Deadline | None = None
+        self._expiry_due = False
 
     async def load(self) -> None:
         """Take note of the delayed and the long due jobs that the store holds."""
@@ -54,13 +58,13 @@ class Waiting:
             self._arm_due(due_at)
         for job in await self._overdue(self._clock.now(), 1):
             self._arm_stuck(job.due_at)
+        await self._arm_expiry()
 
     def add(self, job: Job) -> bool:
         """Take note of a job that became PENDING; return whether it is eligible now."""
-        timeout = job.spec.pending_timeout
-        if timeout is not None and job.started_at is None and job.id not in self._pending:
-            due = job.submitted_at + (job.spec.delay or timedelta(0))
-            left = (due + timeout - self._clock.now()).total_seconds()
+        expires_at = job.expires_at
+        if expires_at is not None and job.id not in self._pending:
+            left = (expires_at - self._clock.now()).total_seconds()
             self._pending[job.id] = self._deadlines.after(left, partial(self._expire, job.id))
         if job.waiting_for in _LATER:
             self._arm_due(job.due_at)
@@ -83,6 +87,51 @@ class Waiting:
         """Return the jobs whose pending_timeout has passed since the last call."""
         expired, self._expired = self._expired, []
         return expired
+
+    async def take_strangers(self) -> list[JobId]:
+        """Return the jobs whose pending_timeout has passed and which were not added here.
+
+        They were submitted before this host opened, or by another one.
+        """
+        if not self._expiry_due:
+            return []
+        self._expiry_due = False
+        now = self._clock.now()
+        found: list[JobId] = []
+        seen = None
+        while True:
+            jobs = await self._expiring(seen, _EXPIRED_BATCH)
+            for job in jobs:
+                assert job.expires_at is not None  # noqa: S101 - they were asked for
+                if job.expires_at > now:
+                    self._set_expiry(job.expires_at)
+                    return found
+                seen = (job.expires_at, job.seq)
+                if job.id not in self._pending:
+                    found.append(job.id)
+            if len(jobs) < _EXPIRED_BATCH:
+                return found
+
+    async def _arm_expiry(self) -> None:
+        for job in await self._expiring(None, 1):
+            assert job.expires_at is not None  # noqa: S101 - it was asked for
+            self._set_expiry(job.expires_at)
+
+    def _set_expiry(self, at: datetime) -> None:
+        if self._next_expiry is None or at < self._next_expiry:
+            if self._expiry_timer is not None:
+                self._expiry_timer.cancel()
+            self._next_expiry = at
+            left = (at - self._clock.now()).total_seconds()
+            self._expiry_timer = self._deadlines.after(left, self._came_expiry)
+
+    def _came_expiry(self) -> None:
+        self._next_expiry = self._expiry_timer = None
+        self._expiry_due = True
+        self._wake()
+
+    async def _expiring(self, seen: tuple[datetime, int] | None, most: int) -> Sequence[Job]:
+        return await insist(lambda: self._queue.expiring(seen, most), "list jobs that expire")
 
     def _arm_due(self, due_at: datetime) -> None:
         if self._next_due is not None and self._next_due <= due_at:

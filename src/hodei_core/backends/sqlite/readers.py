@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from hodei_core.backends.sqlite import rows
 from hodei_core.clock import Clock
 from hodei_core.errors import JobNotFoundError
+from hodei_core.events import JobEvent
 from hodei_core.hosts import HostRecord
 from hodei_core.ids import HostId, JobId
 from hodei_core.jobs import Job
@@ -20,6 +21,7 @@ from hodei_core.ports import (
     JobQueue,
     JobRepository,
     Needs,
+    News,
     WorkerRegistry,
 )
 from hodei_core.states import JobState
@@ -65,6 +67,14 @@ def jobs_of(found: Iterable[tuple[Any, ...]]) -> list[Job]:
         except (ValueError, TypeError, KeyError) as error:
             logger.warning("job %r cannot be read: %r", row[1], error, extra={"action": "read"})
     return jobs
+
+
+def _events_of(found: Iterable[tuple[Any, ...]]) -> Iterator[JobEvent]:
+    for row in found:
+        try:
+            yield rows.told(row)
+        except (ValueError, TypeError, KeyError) as error:
+            logger.warning("event %r cannot be read: %r", row, error, extra={"action": "read"})
 
 
 class SqliteJobRepository(JobRepository):
@@ -169,6 +179,16 @@ class SqliteJobQueue(JobQueue):
             )
         )
 
+    async def expiring(self, after: tuple[datetime, int] | None, limit: int) -> list[Job]:
+        seen = (-1, 0) if after is None else (rows.instant(after[0]), after[1])
+        return jobs_of(
+            await self._select(
+                f"{_JOBS} where j.expires_at is not null and (j.expires_at, j.seq) > (?, ?) "
+                "order by j.expires_at, j.seq limit ?",
+                (*seen, limit),
+            )
+        )
+
 
 class SqliteWorkerRegistry(WorkerRegistry):
     """Workers, and the jobs that hold their slots."""
@@ -199,12 +219,30 @@ async def workers(select: Select, where: str = "") -> list[Worker]:
 _OWN = ", ".join(f"w.{column.strip()}" for column in rows.WORKER_COLUMNS.split(","))
 
 
+_NEWS = f"""
+select {rows.TOLD_COLUMNS} from events e join jobs j on j.seq = e.job
+where e.id > ? and e.id <= ? {{which}} order by e.id
+"""
+_ENDS = f"and e.kind = '{rows.FINISHED}' and e.writer <> ?"
+_NEWS_MOST = 4_096  # as many as a subscriber holds
+
+
 class SqliteHostRegistry(HostRegistry):
     """The hosts of the file; `noticed` returns when others have written."""
 
     def __init__(self, select: Select, noticed: Callable[[], Awaitable[None]]) -> None:
         self._select = select
         self._noticed = noticed
+        self._heard = 0
+        self._writer = 0
+
+    async def begin(self, writer: int) -> None:
+        """Begin to hear of what others do from now on; `writer` is our own number."""
+        self._writer = writer
+        self._heard = await self._newest()
+
+    async def _newest(self) -> int:
+        return int((await self._select("select coalesce(max(id), 0) from events", ()))[0][0])
 
     async def select(self) -> list[HostRecord]:
         found = await self._select("select id, beat, offers from hosts order by seq", ())
@@ -212,6 +250,16 @@ class SqliteHostRegistry(HostRegistry):
 
     async def others_wrote(self) -> None:
         await self._noticed()
+
+    async def news(self, *, everything: bool) -> News:
+        newest = await self._newest()
+        first = max(self._heard, newest - _NEWS_MOST)
+        if everything:
+            found = await self._select(_NEWS.format(which=""), (first, newest))
+        else:
+            found = await self._select(_NEWS.format(which=_ENDS), (first, newest, self._writer))
+        missed, self._heard = first - self._heard, newest
+        return News(events=tuple(_events_of(found)), missed=missed)
 
     async def abandoned_workers(self) -> list[Worker]:
         return await workers(

@@ -9,6 +9,14 @@ from typing import Any
 
 import attrs
 
+from hodei_core.events import (
+    JobAssigned,
+    JobEvent,
+    JobFinished,
+    JobRetried,
+    JobStarted,
+    JobSubmitted,
+)
 from hodei_core.frozendict import EMPTY
 from hodei_core.hosts import HostRecord
 from hodei_core.ids import HostId, JobId, WorkerId
@@ -334,6 +342,62 @@ def job(row: tuple[Any, ...]) -> Job:
 def cancel_request(cancel_at: int | None, reason: Text) -> CancelRequest | None:
     """Return a stored request that a job ends; None if there is none."""
     return None if cancel_at is None else CancelRequest(at=moment(cancel_at), reason=plain(reason))
+
+
+# Events
+
+EVENT_COLUMNS = "writer, job, version, kind, at, attempt, worker, state, reason, exit_code, due_at"
+"""What `event` makes of an event."""
+
+TOLD_COLUMNS = (
+    "j.id, j.name, e.version, e.kind, e.at, e.attempt, e.worker, e.state, e.reason, e.exit_code, "
+    "e.due_at"
+)
+"""What `told` makes an event of, from `events e` and `jobs j`."""
+
+FINISHED = "finished"
+"""The kind of the event that a job is final."""
+
+
+def event(writer: int, seq: int, event: JobEvent) -> tuple[Any, ...]:
+    """Return the row of an event."""
+    head = (writer, seq, event.version)
+    at = instant(event.at)
+    if isinstance(event, JobSubmitted):
+        return (*head, "submitted", at, None, None, None, None, None, None)
+    if isinstance(event, JobFinished):
+        reason = None if event.reason is None else event.reason.value
+        state = event.state.value
+        return (*head, FINISHED, at, None, None, state, reason, event.exit_code, None)
+    if isinstance(event, JobRetried):
+        reason = None if event.reason is None else event.reason.value
+        due_at = instant(event.due_at)
+        return (*head, "retried", at, event.attempt, None, None, reason, None, due_at)
+    if isinstance(event, (JobAssigned, JobStarted)):
+        kind = "assigned" if isinstance(event, JobAssigned) else "started"
+        worker = text(event.worker_id)
+        return (*head, kind, at, event.attempt, worker, None, None, None, None)
+    msg = f"{type(event).__name__} is told by nobody"
+    raise TypeError(msg)
+
+
+def told(row: tuple[Any, ...]) -> JobEvent:
+    """Return an event of a row of `TOLD_COLUMNS`.
+
+    Raises:
+        ValueError, TypeError, KeyError: it is none.
+    """
+    id_, name, version, kind, at, attempt, worker, state, why, exit_code, due_at = row
+    common: dict[str, Any] = {"at": moment(at), "job_id": JobId(plain(id_)), "version": version}
+    reason = None if why is None else Reason(why)
+    if kind == "submitted":
+        return JobSubmitted(name=plain(name), **common)
+    if kind == FINISHED:
+        return JobFinished(state=JobState(state), reason=reason, exit_code=exit_code, **common)
+    if kind == "retried":
+        return JobRetried(attempt=attempt, reason=reason, due_at=moment(due_at), **common)
+    made = {"assigned": JobAssigned, "started": JobStarted}[kind]
+    return made(worker_id=WorkerId(plain(worker)), attempt=attempt, **common)
 
 
 # Workers and hosts

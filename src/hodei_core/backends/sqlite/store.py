@@ -139,6 +139,7 @@ class SqliteStore(Store):
         connection = self._writing
         self._writer = Writer(lambda batch: connection.executemany("", batch))
         self._data_version = await self._version()
+        await self._hosts.begin(self._writer.number)
 
     async def close(self) -> None:
         if self._writer is not None:

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable
 from operator import is_
 from typing import Any
 
+from hodei_core import job_events
 from hodei_core.backends.sqlite import rows
 from hodei_core.errors import KeyConflictError, QueueFullError
+from hodei_core.events import JobEvent
 from hodei_core.jobs import Job
 from hodei_core.ports import (
     Accept,
@@ -44,17 +46,19 @@ _OPEN = (JobState.ASSIGNED, JobState.RUNNING)
 
 _JOBS = f"select {rows.JOB_COLUMNS} from jobs j join specs s on s.seq = j.seq"
 _CURRENT = """
-select seq, state, version, worker, attempts, cancel_at, cancel_reason from jobs where id = ?
+select seq, state, version, attempt, worker, attempts, cancel_at, cancel_reason
+from jobs where id = ?
 """
 _INSERT = """
 insert into jobs (id, state, waiting_for, version, needs, priority, queued, name,
-    submitted_at, due_at, retried_from)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    submitted_at, due_at, expires_at, retried_from)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _UPDATE = """
-update jobs set state = ?, waiting_for = ?, version = ?, queued = ?, due_at = ?, started_at = ?,
-    finished_at = ?, reason = ?, message = ?, exit_code = ?, attempts = ?, returns = ?,
-    phases = ?, attempt = ?, worker = ?, host = ?, cover_host = null, cover_until = null
+update jobs set state = ?, waiting_for = ?, version = ?, queued = ?, due_at = ?,
+    expires_at = ?, started_at = ?, finished_at = ?, reason = ?, message = ?, exit_code = ?,
+    attempts = ?, returns = ?, phases = ?, attempt = ?, worker = ?, host = ?, cover_host = null,
+    cover_until = null
 where seq = ?
 """
 _HOLD = """
@@ -82,6 +86,9 @@ _BOUND = """
 insert into log_bounds (job, last, bytes) values (?, ?, ?)
 on conflict (job) do update set last = excluded.last, bytes = bytes + excluded.bytes
 """
+_EVENT = f"insert into events ({rows.EVENT_COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_EVENTS_KEPT = 20_000
+_EVENTS_TRIMMED = 1_000  # events between two removals of the oldest
 _PRUNED = (
     "delete from logs where job = ?",
     "delete from log_bounds where job = ?",
@@ -96,10 +103,14 @@ class Transaction:
     """Makes changes one after another; `finish` before the commit writes what they add up to.
 
     `classes`: the numbers of classes of needs that are known; those that this one adds are in
-    `added`, to be taken over if it is committed.
+    `added`, to be taken over if it is committed. `writer`: the number of this opening.
     """
 
-    def __init__(self, connection: sqlite3.Connection, classes: dict[Needs, int]) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, classes: dict[Needs, int], writer: int
+    ) -> None:
+        self._writer = writer
+        self._events: list[tuple[Any, ...]] = []
         self._sql = connection.execute
         self._many = connection.executemany
         self._classes = classes
@@ -111,7 +122,12 @@ class Transaction:
         return [_MAKE[type(change)](self, change) for change in changes]
 
     def finish(self) -> None:
-        """Write the counts of jobs by state."""
+        """Write the counts of jobs by state, and what is to be told to others."""
+        if self._events:
+            self._many(_EVENT, self._events)
+            (newest,) = self._sql("select max(id) from events").fetchone()
+            if newest % _EVENTS_TRIMMED < len(self._events):
+                self._sql("delete from events where id <= ?", (newest - _EVENTS_KEPT,))
         for state, delta in self._counts.items():
             if delta:
                 self._sql("update counts set jobs = jobs + ? where state = ?", (delta, state))
@@ -178,6 +194,7 @@ class Transaction:
                 rows.text(spec.name),
                 rows.instant(job.submitted_at),
                 rows.instant(job.due_at),
+                rows.instant(job.expires_at),
                 rows.text(job.retried_from),
             ),
         )
@@ -190,6 +207,7 @@ class Transaction:
             labels = [(rows.text(k), rows.text(v), seq) for k, v in spec.labels.items()]
             self._many("insert into labels values (?, ?, ?)", labels)
         self._counts[_PENDING] += 1
+        self._tell(seq, (job_events.submitted(job),))
         return Job.accepted(
             id=job.id, spec=spec, seq=seq, at=submission.at, retried_from=job.retried_from
         )
@@ -199,7 +217,7 @@ class Transaction:
         current = self._sql(_CURRENT, (rows.text(job.id),)).fetchone()
         if current is None:
             return _REFUSED
-        seq, state, version, worker, attempts, cancel_at, cancel_reason = current
+        seq, state, version, number, worker, attempts, cancel_at, cancel_reason = current
         if version != change.expected or (job.state is _ASSIGNED and not self._hold(job)):
             return Outcome(applied=False, jobs=(self._stored(seq),))
         is_open = job.state in _OPEN
@@ -213,6 +231,7 @@ class Transaction:
                 job.version,
                 rows.queued(job),
                 rows.instant(job.due_at),
+                rows.instant(job.expires_at),
                 rows.instant(job.started_at),
                 rows.instant(job.finished_at),
                 None if reason is None else reason.value,
@@ -229,6 +248,7 @@ class Transaction:
         )
         self._counts[state] -= 1
         self._counts[job.state.value] += 1
+        self._tell(seq, job_events.moved(JobState(state), number or 0, job))
         if worker is not None and not is_open:
             self._release(worker, attempts, job)
         if cancel_at is None:
@@ -238,6 +258,9 @@ class Transaction:
                 "update jobs set cancel_at = null, cancel_reason = null where seq = ?", (seq,)
             )
         return Outcome(cancel=rows.cancel_request(cancel_at, cancel_reason))
+
+    def _tell(self, seq: int, events: Iterable[JobEvent]) -> None:
+        self._events += [rows.event(self._writer, seq, event) for event in events]
 
     def _hold(self, job: Job) -> bool:
         """Take a slot of the worker that a job is assigned to; return whether there was one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,8 +32,9 @@ class Call:
 class Batch:
     """Calls that are committed together."""
 
-    def __init__(self, calls: list[Call], tell: Callable[[Batch], None]) -> None:
+    def __init__(self, calls: list[Call], number: int, tell: Callable[[Batch], None]) -> None:
         self.calls = calls
+        self.number = number
         self.taken = False
         """Whether the connection's thread has it: from then on it is committed."""
 
@@ -44,22 +46,21 @@ class Batch:
     def run(self, connection: WritingConnection) -> None:
         """Commit the calls; each alone, if a mistake in one fails them. Never raises."""
         self.taken = True
-        error = _commit(connection, self.calls)
+        error = self._commit(connection, self.calls)
         if error is not None and not isinstance(error, sqlite3.OperationalError):
             for call in self.calls:
-                call.error = _commit(connection, [call])
+                call.error = self._commit(connection, [call])
         else:  # the file is locked, full or broken, for one as for all
             for call in self.calls:
                 call.error = error
         self._tell(self)
 
-
-def _commit(connection: WritingConnection, calls: Sequence[Call]) -> BaseException | None:
-    try:
-        connection.commit_calls(calls)
-    except BaseException as error:  # told to whom it concerns
-        return error
-    return None
+    def _commit(self, connection: WritingConnection, calls: Sequence[Call]) -> BaseException | None:
+        try:
+            connection.commit_calls(calls, self.number)
+        except BaseException as error:  # told to whom it concerns
+            return error
+        return None
 
 
 class WritingConnection(sqlite3.Connection):
@@ -76,15 +77,15 @@ class WritingConnection(sqlite3.Connection):
             return self.cursor()
         return super().executemany(sql, parameters)
 
-    def commit_calls(self, calls: Sequence[Call]) -> None:
-        """Make the changes of these calls in one transaction.
+    def commit_calls(self, calls: Sequence[Call], number: int) -> None:
+        """Make the changes of these calls in one transaction, as the writer of that number.
 
         Raises:
             sqlite3.Error: nothing was changed.
         """
         self.execute("begin immediate")
         try:
-            transaction = Transaction(self, self._classes)
+            transaction = Transaction(self, self._classes, number)
             outcomes = [transaction.make(call.changes) for call in calls]
             transaction.finish()
             self.execute("commit")
@@ -108,6 +109,9 @@ class Writer:
     """
 
     def __init__(self, start: Callable[[Batch], Any]) -> None:
+        self.number: int = int.from_bytes(os.urandom(7), "big")
+        """Which tells what is done here from what others do."""
+
         self._start = start
         self._waiting: list[Call] = []
         self._batch: Batch | None = None
@@ -144,7 +148,7 @@ class Writer:
 
     def _go_on(self) -> None:
         if self._batch is None and self._waiting:
-            self._batch = Batch(self._waiting[:_MOST], self._tell)
+            self._batch = Batch(self._waiting[:_MOST], self.number, self._tell)
             del self._waiting[:_MOST]
             self._run(self._batch)
 

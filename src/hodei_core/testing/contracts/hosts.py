@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import anyio
 import attrs
 
+from hodei_core import job_events
 from hodei_core.hosts import HostRecord
 from hodei_core.ids import HostId
 from hodei_core.jobs import Job
@@ -18,12 +19,13 @@ from hodei_core.ports import (
     HostRegistry,
     JoinHost,
     Needs,
+    News,
     PutWorker,
     RemoveHost,
     RenewHost,
     Store,
 )
-from hodei_core.states import JobState
+from hodei_core.states import JobState, Reason
 from hodei_core.testing.contracts.driver import StoreDriver, StoreSuite
 from hodei_core.testing.contracts.samples import WORKER, at, segment, worker
 from hodei_core.workers import Offer
@@ -135,6 +137,79 @@ class HostContract(StoreSuite):
             with anyio.move_on_after(0.5) as scope:
                 await hosts(b).others_wrote()
             assert scope.cancelled_caught
+
+    async def test_what_was_done_to_jobs_is_told_once_and_in_order(self) -> None:
+        async with self.shared() as (a, b):
+            await a.add_worker()
+            before = await a.add("before")
+            await hosts(b).news(everything=True)
+            job = await b.add("mine")
+            running = await a.start(await a.move(before, assigned(before, A)))
+            final = await a.finish(running)
+            told = await hosts(b).news(everything=True)
+            assert told == News(
+                events=(
+                    job_events.submitted(job),
+                    job_events.assigned(before.assigned(WORKER, "p", at(1), host_id=A)),
+                    job_events.started(running),
+                    *job_events.ended(JobState.RUNNING, 1, final),
+                )
+            )
+            assert await hosts(b).news(everything=True) == News()
+            assert (await hosts(a).news(everything=True)).events[1:] == told.events
+
+    async def test_a_start_that_was_never_written_is_told_with_the_end(self) -> None:
+        async with self.shared() as (a, b):
+            await a.add_worker()
+            job = await a.add("one")
+            job = await a.move(job, assigned(job, A))
+            await hosts(b).news(everything=True)
+            ended = job.started(at(2)).finished(JobState.SUCCEEDED, None, at=at(3), exit_code=0)
+            await a.move(job, ended)
+            events = (await hosts(b).news(everything=True)).events
+            assert events == job_events.ended(JobState.ASSIGNED, 1, ended)
+            assert [event.version for event in events] == [3, 4]
+
+    async def test_a_job_that_comes_back_is_told_of(self) -> None:
+        async with self.shared() as (a, b):
+            await a.add_worker()
+            job = await a.add("one")
+            back = await a.give_back(await a.move(job, assigned(job, A)), due=9)
+            events = (await hosts(b).news(everything=True)).events
+            assert events[-1] == job_events.ended(JobState.ASSIGNED, 1, back)[0]
+
+    async def test_only_what_others_ended_is_told_when_nobody_wants_more(self) -> None:
+        async with self.shared() as (a, b):
+            job = await a.add("one")
+            final = job.finished(JobState.CANCELLED, Reason.CANCELLED, at=at(4))
+            await a.move(job, final)
+            cancelled = await b.add("two")
+            await b.cancel(cancelled)
+            news = await hosts(b).news(everything=False)
+            assert news.events == job_events.ended(JobState.PENDING, 0, final)
+            assert await hosts(b).news(everything=True) == News()
+
+    async def test_jobs_that_expire_are_shown_the_soonest_first(self) -> None:
+        async with self.shared() as (a, b):
+            await a.add_worker()
+            late = await a.add("late", pending_timeout=30)
+            soon = await a.add("soon", pending_timeout=10)
+            delayed = await a.add("delayed", delay=15, pending_timeout=5)
+            await a.add("never")
+            queue = b.store.queue
+            assert await queue.expiring(None, 9) == [soon, delayed, late]
+            assert await queue.expiring(None, 1) == [soon]
+            assert soon.expires_at is not None
+            assert await queue.expiring((soon.expires_at, soon.seq), 9) == [delayed, late]
+            given = await a.move(late, assigned(late, A))
+            assert late not in await queue.expiring(None, 9)
+            given = await a.give_back(given, due=2)
+            assert given in await queue.expiring(None, 9)
+            await a.mark_due(2)
+            (shown,) = await queue.peek(Needs.of(given.spec), 1)
+            started = await a.start(await a.move(shown, assigned(shown, A)))
+            back = await a.retry(started, due=3)
+            assert back not in await queue.expiring(None, 9)
 
     async def test_requests_are_told_to_whom_they_concern(self) -> None:
         async with self.shared() as (a, b):

@@ -23,6 +23,7 @@ create table jobs (
     name text,
     submitted_at integer not null,
     due_at integer not null,
+    expires_at integer, -- when its pending_timeout passes; null: it has none, or not any more
     started_at integer,
     finished_at integer,
     reason text,
@@ -43,6 +44,7 @@ create table jobs (
 create index jobs_queue on jobs (needs, priority desc, seq) where queued = 1;
 create index jobs_overdue on jobs (due_at, seq) where queued = 1;
 create index jobs_later on jobs (due_at, seq) where queued = 2;
+create index jobs_expiring on jobs (expires_at, seq) where expires_at is not null;
 create index jobs_live on jobs (seq) where finished_at is null;
 create index jobs_held on jobs (worker, seq) where worker is not null;
 create index jobs_final on jobs (state, seq) where finished_at is not null;
@@ -116,4 +118,20 @@ create table log_bounds (
     lost integer not null default 0,
     lost_attempt integer not null default 0,
     bytes integer not null default 0
+);
+
+-- What was done to jobs, for those who follow the file. The oldest go.
+create table events (
+    id integer primary key,
+    writer integer not null, -- which opening of the file did it
+    job integer not null,
+    version integer not null,
+    kind text not null, -- submitted, assigned, started, retried or finished
+    at integer not null,
+    attempt integer,
+    worker text,
+    state text,
+    reason text,
+    exit_code integer,
+    due_at integer
 );
