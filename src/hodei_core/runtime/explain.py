@@ -8,7 +8,7 @@ import attrs
 
 from hodei_core.explanations import Explanation, span
 from hodei_core.history import history
-from hodei_core.ids import JobId, WorkerId
+from hodei_core.ids import HostId, JobId, WorkerId
 from hodei_core.jobs import Job
 from hodei_core.phases import WaitLog
 from hodei_core.resources import Resources
@@ -28,7 +28,9 @@ class WorkerNote(Value):
     id: WorkerId
     offer: Offer
     state: WorkerState
-    begun_at: datetime
+    begun_at: datetime | None = None
+    """When it began to be made; None of a worker of another host."""
+
     room: Candidate | None = None
     """What it has left; None unless it takes work or drains."""
 
@@ -56,6 +58,9 @@ class Situation(Value):
 
     workers: tuple[WorkerNote, ...] = ()
     providers: tuple[ProviderView, ...] = ()
+    elsewhere: tuple[tuple[HostId, Offer], ...] = ()
+    """What the workers of other hosts have or would have, with their host."""
+
     draining: bool = False
     dispatching: bool = True
     """Whether this host runs jobs at all."""
@@ -79,7 +84,10 @@ def explain(situation: Situation) -> Explanation:
         state=job.state,
         summary=f"It is PENDING: {_waiting(situation)}.",
         workers=tuple((w.id, _worker(w, situation)) for w in situation.workers),
-        providers=tuple((p.name, _provider(p, situation)) for p in situation.providers),
+        providers=(
+            *((p.name, _provider(p, situation)) for p in situation.providers),
+            *((_far(host, offer), _offer(offer, job)) for host, offer in situation.elsewhere),
+        ),
         position=situation.position,
         history=phases,
     )
@@ -109,14 +117,15 @@ def _finished(job: Job) -> str:
 def _waiting(situation: Situation) -> str:
     job = situation.job
     left = span(job.due_at - situation.now)
-    if not situation.dispatching:
-        return "this host only submits and reads; it runs no jobs"
     if job.waiting_for is WaitingFor.DELAY:
         return f"its delay ends in {left}"
     if job.waiting_for is WaitingFor.BACKOFF:
         return f"{_after(job)}; the next try is due in {left}"
-    if situation.draining:
-        return "the host is draining and assigns no jobs until resume()"
+    if not situation.elsewhere:
+        if not situation.dispatching:
+            return "this host only submits and reads, and no other one runs jobs"
+        if situation.draining:
+            return "the host is draining and assigns no jobs until resume()"
     return _due(situation)
 
 
@@ -142,12 +151,31 @@ def _due(situation: Situation) -> str:
         return f"every worker that fits is in use{more} ({turn})"
     if making:
         return making
-    if not able:
-        return "no worker or provider could ever run it"
+    far = [_far(host, offer) for host, offer in situation.elsewhere if _could(needs, offer)]
+    if not able and not far:
+        where = "live host" if situation.elsewhere else "worker or provider"
+        return f"no {where} could ever run it"
+    if situation.draining or not able:
+        return _elsewhere(far)
     obstacles = [f"{p.name}: {_provider(p, situation)}" for p in able if not p.askable]
     if len(obstacles) == len(able):
         return f"no worker is there, and none can be made now ({'; '.join(obstacles)})"
     return "no worker is there; a provider that fits is to make one"
+
+
+def _elsewhere(far: list[str]) -> str:
+    if not far:
+        return "the host is draining and assigns no jobs until resume()"
+    return f"no worker is there; another host could make one ({', '.join(far)})"
+
+
+def _far(host: HostId, offer: Offer) -> str:
+    """Return the name of a provider of another host."""
+    return f"{offer.provider} of host {host[:_HOST_DIGITS]}"
+
+
+def _offer(offer: Offer, job: Job) -> str:
+    return mismatch(Needs.of(job.spec), offer) or "its workers could run it"
 
 
 def _could(needs: Needs, offer: Offer) -> bool:
@@ -190,7 +218,10 @@ def _worker(worker: WorkerNote, situation: Situation) -> str:
     if problem is not None:
         return problem
     if worker.state is WorkerState.PROVISIONING:
-        return f"it is being made, for {span(situation.now - worker.begun_at)}"
+        since = worker.begun_at
+        return "it is being made" + (
+            "" if since is None else f", for {span(situation.now - since)}"
+        )
     if worker.state is WorkerState.LOST:
         return f"it is lost: {worker.loss}"
     if worker.state is WorkerState.DRAINING:
@@ -232,3 +263,4 @@ def _provider(provider: ProviderView, situation: Situation) -> str:
 
 
 _SHOWN = 5  # jobs that are named
+_HOST_DIGITS = 8  # of a host's id that are shown

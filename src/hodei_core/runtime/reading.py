@@ -17,6 +17,7 @@ from hodei_core.jobs import Job
 from hodei_core.logs import LogSegment, LogSource
 from hodei_core.ports import LogBounds, Needs
 from hodei_core.results import TEXT_BYTES, JobResult, make_result
+from hodei_core.runtime.elsewhere import offers_elsewhere, workers_elsewhere
 from hodei_core.runtime.explain import Situation, WorkerNote, explain
 from hodei_core.runtime.host import Host
 from hodei_core.runtime.log_buffer import LogBuffer
@@ -58,7 +59,7 @@ class Reading(LogReader):
         if job.waiting_for is not WaitingFor.CAPACITY:
             return job
         dispatcher = self._host.dispatcher
-        if dispatcher.draining:
+        if dispatcher.draining and self._host.dispatching:
             return attrs.evolve(job, waiting_for=WaitingFor.DRAIN)
         wait = dispatcher.waits_for(Needs.of(job.spec))
         if wait is None or wait.waiting_for is WaitingFor.CAPACITY:
@@ -197,6 +198,7 @@ class Reading(LogReader):
             loss = None if job.state.is_final else host.fleet.loss_of(job.attempt.worker_id)
             return explain(Situation(job=job, now=host.clock.now(), loss=loss))
         rows = {worker.id: worker for worker in await self._store.workers.select()}
+        mine = {member.id for member in host.fleet.members()}
         kept = host.dispatcher.kept_for()
         index = host.fleet.index
         notes = tuple(
@@ -218,7 +220,8 @@ class Reading(LogReader):
                 now=host.clock.now(),
                 log=host.dispatcher.waits_of(Needs.of(job.spec)),
                 position=await self._store.queue.position(job.id),
-                workers=notes,
+                workers=notes + await workers_elsewhere(self._store, mine),
+                elsewhere=await offers_elsewhere(self._store, host.fleet.host_id),
                 providers=tuple(host.fleet.view.providers()),
                 draining=host.dispatcher.draining,
                 dispatching=host.dispatching,
