@@ -33,6 +33,7 @@ from hodei_core.states import JobState, check_transition
 from hodei_core.workers import Worker, WorkerState
 from tests.simulation.faults import InvariantError
 from tests.simulation.history import History
+from tests.simulation.shadow import Shadow
 
 T = TypeVar("T")
 
@@ -53,7 +54,8 @@ def at_once(call: Coroutine[Any, Any, T]) -> T:
 class Disk:
     """Commits changes one batch at a time, and checks each."""
 
-    def __init__(self, history: History, now: Callable[[], float]) -> None:
+    def __init__(self, history: History, now: Callable[[], float], *, shadow: bool = False) -> None:
+        self.shadow = Shadow(history.broken) if shadow else None
         self.model = MemoryStore()
         self.hosts: dict[HostId, HostRecord] = {}
         self.jobs: dict[JobId, Job] = {}
@@ -72,12 +74,20 @@ class Disk:
         self._history = history
         self._now = now
 
+    def close(self) -> None:
+        """Let go of the shadow."""
+        if self.shadow is not None:
+            self.shadow.close()
+
     def commit(self, changes: Sequence[Change], by: object) -> list[Outcome]:
         """Make the changes of a connection, all of them."""
         for reader, event in self.readers.items():
             if reader is not by:
                 event.set()
-        return [self._make(change, by) for change in changes]
+        outcomes = [self._make(change, by) for change in changes]
+        if self.shadow is not None:
+            self.shadow.commit(changes, outcomes, by)
+        return outcomes
 
     def _make(self, change: Change, by: object) -> Outcome:
         if isinstance(change, (JoinHost, RenewHost, RemoveHost)):

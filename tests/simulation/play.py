@@ -15,8 +15,9 @@ class SpinningError(BaseException):
     """A history makes no progress."""
 
 
-def play(work: tuple[int, int]) -> Outcome:
-    """Run the history of a seed with so many actions."""
+def play(work: tuple[int, int, bool]) -> Outcome:
+    """Run the history of a seed with so many actions, with or without the shadow."""
+    seed, actions, shadow = work
 
     def stop(*_: object) -> None:
         msg = f"it did not end within {SPIN_SECONDS} s of real time"
@@ -28,6 +29,6 @@ def play(work: tuple[int, int]) -> Outcome:
     # Again each second: it may hit where what a provider raises is contained.
     signal.setitimer(signal.ITIMER_REAL, SPIN_SECONDS, 1)
     try:
-        return run(*work)
+        return run(seed, actions, shadow=shadow)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

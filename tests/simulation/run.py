@@ -58,9 +58,9 @@ class Outcome:
     last: tuple[str, ...] = ()
 
 
-def run(seed: int, actions: int = ACTIONS) -> Outcome:
-    """Run the history of a seed."""
-    simulation = Simulation(seed, actions)
+def run(seed: int, actions: int = ACTIONS, *, shadow: bool = False) -> Outcome:
+    """Run the history of a seed; `shadow`: with the SQL of the SQLite store beside it."""
+    simulation = Simulation(seed, actions, shadow=shadow)
     problem = None
     # Without the look that bounds the cost of a missed wake-up: here one is to show.
     safety, dispatcher._SAFETY_SECONDS = dispatcher._SAFETY_SECONDS, 1e9
@@ -72,6 +72,7 @@ def run(seed: int, actions: int = ACTIONS) -> Outcome:
         problem = "; ".join(_causes(error))
     finally:
         dispatcher._SAFETY_SECONDS = safety
+        simulation.disk.close()
     if simulation.history.violations:  # whatever became of it after that
         problem = simulation.history.violations[0]
     return Outcome(
@@ -106,11 +107,11 @@ class Member:
 class Simulation:
     """Draws actions and faults from a seed and plays them."""
 
-    def __init__(self, seed: int, actions: int) -> None:
+    def __init__(self, seed: int, actions: int, *, shadow: bool = False) -> None:
         self.chance = random.Random(f"simulation {seed}")
         self.history = History()
         self.faults = Faults.of(self.chance)
-        self.disk = Disk(self.history, self._now)
+        self.disk = Disk(self.history, self._now, shadow=shadow)
         self.actions = actions
         self.world: World
         self.members: list[Member] = []

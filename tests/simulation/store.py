@@ -33,6 +33,7 @@ from hodei_core.states import JobState
 from hodei_core.workers import Worker
 from tests.simulation.disk import Disk, at_once
 from tests.simulation.faults import Faults, HostCrashed
+from tests.simulation.shadow import ShadowReaders
 
 _OPEN = (JobState.ASSIGNED, JobState.RUNNING)
 
@@ -109,6 +110,11 @@ class SimulatedStore(Store):
         """How much of the disk's news was told here."""
 
         self._hosts = _Hosts(self)
+        self.shadow = (
+            None
+            if disk.shadow is None
+            else ShadowReaders(disk.shadow, clock, lambda: list(self.mine), self)
+        )
         disk.readers[self] = anyio.Event()
 
     @property
@@ -117,15 +123,15 @@ class SimulatedStore(Store):
 
     @property
     def jobs(self) -> JobRepository:
-        return _Reader(self, self._disk.model.jobs)  # type: ignore[return-value]
+        return _Reader(self, "jobs", self._disk.model.jobs)  # type: ignore[return-value]
 
     @property
     def workers(self) -> WorkerRegistry:
-        return _Reader(self, self._disk.model.workers)  # type: ignore[return-value]
+        return _Reader(self, "workers", self._disk.model.workers)  # type: ignore[return-value]
 
     @property
     def logs(self) -> LogStore:
-        return _Reader(self, self._disk.model.logs)  # type: ignore[return-value]
+        return _Reader(self, "logs", self._disk.model.logs)  # type: ignore[return-value]
 
     @property
     def hosts(self) -> HostRegistry:
@@ -134,6 +140,8 @@ class SimulatedStore(Store):
     async def open(self, host_id: HostId) -> None:
         await self.turn()
         self.heard = len(self._disk.news)
+        if self.shadow is not None:
+            await self.shadow.begin()
 
     async def close(self) -> None:
         return None
@@ -173,6 +181,13 @@ class SimulatedStore(Store):
         await self.turn()
         self._disk.readers[self] = anyio.Event()
 
+    async def check(
+        self, side: str, name: str, shown: object, *arguments: object, **more: object
+    ) -> None:
+        """Have the shadow show the same, if there is one."""
+        if self.shadow is not None:
+            await self.shadow.check(side, name, shown, *arguments, **more)
+
     @property
     def disk(self) -> Disk:
         return self._disk
@@ -185,8 +200,9 @@ class SimulatedStore(Store):
 class _Reader:
     """A reading side, each call of which takes a turn."""
 
-    def __init__(self, store: SimulatedStore, reader: object) -> None:
+    def __init__(self, store: SimulatedStore, side: str, reader: object) -> None:
         self._store = store
+        self._side = side
         self._reader = reader
 
     def __getattr__(self, name: str) -> Any:
@@ -194,7 +210,9 @@ class _Reader:
 
         async def call(*arguments: object, **keywords: object) -> object:
             await self._store.turn()
-            return await method(*arguments, **keywords)
+            shown = await method(*arguments, **keywords)
+            await self._store.check(self._side, name, shown, *arguments, **keywords)
+            return shown
 
         return call
 
@@ -203,13 +221,15 @@ class _Queue(_Reader):
     """The queue as a host may see it: what others cover is theirs."""
 
     def __init__(self, store: SimulatedStore) -> None:
-        super().__init__(store, store.disk.model.queue)
+        super().__init__(store, "queue", store.disk.model.queue)
 
     async def peek(self, needs: Needs, limit: int) -> list[Job]:
         await self._store.turn()
         disk = self._store.disk
         jobs = at_once(disk.model.queue.peek(needs, 1 << 30))
-        return [job for job in jobs if not self._is_others(job.id)][:limit]
+        shown = [job for job in jobs if not self._is_others(job.id)][:limit]
+        await self._store.check("queue", "peek", shown, needs, limit)
+        return shown
 
     async def expiring(self, after: tuple[datetime, int] | None, limit: int) -> list[Job]:
         await self._store.turn()
@@ -219,7 +239,9 @@ class _Queue(_Reader):
             if job.expires_at is not None
         ]
         found.sort(key=lambda entry: entry[:2])
-        return [job for *key, job in found if after is None or tuple(key) > after][:limit]
+        shown = [job for *key, job in found if after is None or tuple(key) > after][:limit]
+        await self._store.check("queue", "expiring", shown, after, limit)
+        return shown
 
     def _is_others(self, job_id: JobId) -> bool:
         disk = self._store.disk
@@ -240,7 +262,9 @@ class _Hosts(HostRegistry):
 
     async def select(self) -> list[HostRecord]:
         await self._store.turn()
-        return list(self._store.disk.hosts.values())
+        shown = list(self._store.disk.hosts.values())
+        await self._store.check("hosts", "select", shown)
+        return shown
 
     async def others_wrote(self) -> None:
         await self._store.until_others_wrote()
@@ -249,28 +273,34 @@ class _Hosts(HostRegistry):
         await self._store.turn()
         told = self._store.disk.news[self._store.heard :]
         self._store.heard += len(told)
-        return News(
+        shown = News(
             events=tuple(
                 event
                 for by, event in told
                 if everything or (by is not self._store and isinstance(event, JobFinished))
             )
         )
+        await self._store.check("hosts", "news", shown, everything=everything)
+        return shown
 
     async def abandoned_workers(self) -> list[Worker]:
         await self._store.turn()
         disk = self._store.disk
         rows = at_once(disk.model.workers.select())
-        return [row for row in rows if row.host_id not in disk.hosts]
+        shown = [row for row in rows if row.host_id not in disk.hosts]
+        await self._store.check("hosts", "abandoned_workers", shown)
+        return shown
 
     async def abandoned_jobs(self) -> list[Job]:
         await self._store.turn()
         disk = self._store.disk
-        return [
+        shown = [
             job
             for job in disk.jobs.values()
             if job.state in _OPEN and job.attempt.host_id not in disk.hosts
         ]
+        await self._store.check("hosts", "abandoned_jobs", shown)
+        return shown
 
     async def cancel_requests(self, host_id: HostId) -> list[tuple[JobId, CancelRequest]]:
         await self._store.turn()
@@ -282,4 +312,6 @@ class _Hosts(HostRegistry):
                 job.state in _OPEN and job.attempt.host_id == host_id
             ):
                 found.append((job_id, request))
+        found.sort(key=lambda entry: disk.jobs[entry[0]].seq)
+        await self._store.check("hosts", "cancel_requests", found, host_id)
         return found
