@@ -22,7 +22,7 @@ from hodei_core.backends.sqlite.readers import (
 from hodei_core.backends.sqlite.writer import Call, WritingConnection
 from hodei_core.clock import Clock
 from hodei_core.ids import HostId
-from hodei_core.ports import Change, Needs, Outcome
+from hodei_core.ports import Change, Needs, News, Outcome
 from hodei_core.states import JobState
 from hodei_core.workers import Worker
 
@@ -108,6 +108,9 @@ class ShadowReaders:
     ) -> None:
         """Ask the same of SQLite and compare."""
         got = await getattr(getattr(self, side), name)(*arguments, **more)
+        while isinstance(got, News) and got.more:
+            rest = await self.hosts.news(**more)
+            got = attrs.evolve(rest, events=got.events + rest.events)
         self.shadow.check(name, expected, got)
 
 

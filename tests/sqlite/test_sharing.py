@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from hodei_core import (
+    Event,
     Hodei,
     JobAssigned,
     JobEvent,
@@ -19,6 +20,7 @@ from hodei_core import (
     JobState,
     JobSubmitted,
     Reason,
+    SubscriberLagged,
 )
 from hodei_core.backends.local import LocalProvider
 
@@ -208,3 +210,36 @@ async def test_a_client_tells_who_could_run_a_job_and_what_is_in_the_way(tmp_pat
                     f"  provider local of host {registered.id[:8]}: its workers could run it"
                 )
                 await running.cancel()
+
+
+async def test_a_stream_tells_what_was_done_until_it_closed(tmp_path: Path) -> None:
+    seen: list[type[Event]] = []
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            async with Hodei(tmp_path / "jobs.db", providers=[]) as client:
+                ready = anyio.Event()
+
+                async def read() -> None:
+                    async with client.events() as stream:
+                        ready.set()
+                        seen.extend([type(event) async for event in stream])
+
+                tasks.start_soon(read)
+                await ready.wait()
+                await client.submit("true")
+    assert seen == [JobSubmitted]
+
+
+async def test_who_follows_late_is_told_how_much_was_missed(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    with anyio.fail_after(LIMIT):
+        async with Hodei(path, providers=[]) as client, Hodei(path, providers=[]) as other:
+            async with other.events() as slow, other.events() as quick:
+                await client.submit_many(["true"] * 10_000)
+                for _ in range(10_000):
+                    assert isinstance(await anext(quick), JobSubmitted)
+                told = [await anext(slow) for _ in range(4_097)]
+        lagged, *events = told
+        assert isinstance(lagged, SubscriberLagged)
+        assert lagged.missed == 10_000 - 4_096
+        assert all(isinstance(event, JobSubmitted) for event in events)

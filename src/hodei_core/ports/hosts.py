@@ -25,6 +25,9 @@ class News(Value):
     missed: int = 0
     """How many came before these and can no longer be told; at least one if any."""
 
+    more: bool = False
+    """Whether to ask again at once: there was too much for one answer."""
+
 
 class HostRegistry(ABC):
     """The hosts of a store that several of them share, and what dead ones left."""
@@ -45,7 +48,7 @@ class HostRegistry(ABC):
         """Return what was done to jobs since the last call, or since the opening.
 
         `everything`: all of it, what this host did as well, in the order of the commits. If not:
-        how jobs ended that others ended. At most the last 4,096 events.
+        how jobs ended that others ended. What is older than some 20,000 events may be missed.
         """
 
     @abstractmethod

@@ -19,7 +19,16 @@ from hodei_core.events import JobFinished
 from hodei_core.ids import JobId, WorkerId
 from hodei_core.jobs import Job
 from hodei_core.phases import WaitLog
-from hodei_core.ports import Advance, Change, HostRegistry, JobFilter, Needs, Outcome, Store
+from hodei_core.ports import (
+    Advance,
+    Change,
+    HostRegistry,
+    JobFilter,
+    Needs,
+    News,
+    Outcome,
+    Store,
+)
 from hodei_core.runtime.assigner import Assigner
 from hodei_core.runtime.deadlines import Deadlines
 from hodei_core.runtime.fleet import Fleet
@@ -374,19 +383,26 @@ class Dispatcher:
     async def _hear(self, hosts: HostRegistry) -> None:
         """Tell of what was done to jobs, and wake those who wait for what others ended."""
         self._untold = False
-        tell = partial(hosts.news, everything=self._reporter.heard)
-        news = await insist(tell, "tell what was done")
-        self._reporter.news(news)
+        more = True
+        while more:
+            tell = partial(hosts.news, everything=self._reporter.heard)
+            news = await insist(tell, "tell what was done")
+            more = news.more
+            self._reporter.news(news)
+            for job_id in self._waited_for(news):
+                job = await insist(partial(self._store.jobs.get, job_id), "show a job")
+                if job is not None and job.state.is_final:
+                    self._finish(job)
+
+    def _waited_for(self, news: News) -> list[JobId]:
+        """Return the jobs that somebody waits for and that others may have ended."""
         waited_for = self._waiters.ids()
         if news.missed:
             ended = waited_for.keys() - self._recorder.runs.keys()
         else:
             told = {event.job_id for event in news.events if isinstance(event, JobFinished)}
             ended = told & waited_for.keys()
-        for job_id in sorted(ended):
-            job = await insist(partial(self._store.jobs.get, job_id), "show a job")
-            if job is not None and job.state.is_final:
-                self._finish(job)
+        return sorted(ended)
 
     def _plan_rescues(self, plan: Plan) -> None:
         rescued, self._rescued = self._rescued, {}

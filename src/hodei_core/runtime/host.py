@@ -39,6 +39,8 @@ from hodei_core.scheduling.scheduler import Scheduler
 
 logger: logging.Logger = logging.getLogger(__name__)
 
+_LAST_NEWS_SECONDS = 2.0  # that a store may take to tell the last events
+
 
 class Host:
     """Owns every loop; all of them are children of the one task that runs `serve`."""
@@ -247,6 +249,9 @@ class Host:
             await self.persist(self._shutdown.finish)
         if self._neighbourhood is not None:
             await self._neighbourhood.leave()
+        if self._follower is not None and self._stop is not Stop.BROKEN:
+            with anyio.move_on_after(_LAST_NEWS_SECONDS):
+                await self._follower.catch_up()
         return None
 
     async def _open(self, start: Start) -> BaseException | None:

@@ -224,7 +224,8 @@ select {rows.TOLD_COLUMNS} from events e join jobs j on j.seq = e.job
 where e.id > ? and e.id <= ? {{which}} order by e.id
 """
 _ENDS = f"and e.kind = '{rows.FINISHED}' and e.writer <> ?"
-_NEWS_MOST = 4_096  # as many as a subscriber holds
+_NEWS_BOUNDS = "select coalesce(min(id), 0), coalesce(max(id), 0) from events"
+_NEWS_PAGE = 512  # events looked at together
 
 
 class SqliteHostRegistry(HostRegistry):
@@ -252,14 +253,15 @@ class SqliteHostRegistry(HostRegistry):
         await self._noticed()
 
     async def news(self, *, everything: bool) -> News:
-        newest = await self._newest()
-        first = max(self._heard, newest - _NEWS_MOST)
+        ((oldest, newest),) = await self._select(_NEWS_BOUNDS, ())
+        first = max(self._heard, oldest - 1)
+        last = min(newest, first + _NEWS_PAGE)
         if everything:
-            found = await self._select(_NEWS.format(which=""), (first, newest))
+            found = await self._select(_NEWS.format(which=""), (first, last))
         else:
-            found = await self._select(_NEWS.format(which=_ENDS), (first, newest, self._writer))
-        missed, self._heard = first - self._heard, newest
-        return News(events=tuple(_events_of(found)), missed=missed)
+            found = await self._select(_NEWS.format(which=_ENDS), (first, last, self._writer))
+        missed, self._heard = first - self._heard, last
+        return News(events=tuple(_events_of(found)), missed=missed, more=last < newest)
 
     async def abandoned_workers(self) -> list[Worker]:
         return await workers(
