@@ -1,222 +1,220 @@
-"""The file of a store: what it may be, how it is opened, which errors it gives."""
+"""The file of a store: what it may be, how it is opened, and whether it still is the same.
+
+No descriptor of the file is ever opened but by SQLite: closing one drops every lock that the
+process holds on the file, those of other connections too (fcntl(2)).
+"""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
+from urllib.parse import quote
 
-import aiosqlite
-
-from hodei_core.backends.sqlite.writer import WritingConnection
-from hodei_core.errors import HodeiError, StoreBusyError, StoreFullError, StoreInvalidError
-from hodei_core.states import JobState
+from hodei_core.backends.sqlite import faults, schema
+from hodei_core.backends.sqlite.mounts import file_system, is_network
+from hodei_core.errors import StoreInvalidError
 
 Synchronous = Literal["FULL", "NORMAL"]
 
 BUSY_SECONDS = 5.0
 """How long a call waits for a file that somebody else has locked."""
 
-OLDEST_SQLITE = (3, 35, 0)  # the first with `returning`
-_MAGIC = b"SQLite format 3\0"
-_HEADER_BYTES = 100
+OLDEST_SQLITE = (3, 35, 0)
+"""The first that has `returning`."""
+
 _CACHED_STATEMENTS = 256
-_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "9p", "ceph", "glusterfs", "lustre"}
-_NETWORK_FUSE = ("fuse.sshfs", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.davfs")
+_CHECKED_BYTES = 4 * 1024 * 1024  # a file up to this size is looked through: some 10 ms
+_LEAST_BYTES = 512  # the smallest page; SQLite takes a file of one byte for an empty one
+_LOOKS = 3  # at a file that somebody else may be writing
+_LOOK_AGAIN_SECONDS = 0.05
 
-SCHEMA = 1
-"""The newest schema that this version knows."""
+C = TypeVar("C", bound=sqlite3.Connection)
 
 
-def check(path: Path) -> None:
-    """Check that a file may be a store, without touching it.
+class Place:
+    """A file and what SQLite keeps beside it, by what the kernel calls them."""
+
+    def __init__(self, path: Path, real: str) -> None:
+        self._path = path
+        self._parts = (real, real + "-wal", real + "-shm")
+        self._known = self._identities()
+
+    def _identities(self) -> list[tuple[int, int]]:
+        found = map(os.stat, self._parts)
+        return [(status.st_dev, status.st_ino) for status in found]
+
+    def is_lost(self) -> bool:
+        """Return whether the file is no longer what its name says."""
+        try:
+            return self._identities() != self._known
+        except OSError:
+            return True
+
+    def check(self) -> None:
+        """Refuse to go on with a file that nobody else would find.
+
+        Raises:
+            StoreInvalidError: it was deleted or replaced.
+        """
+        if self.is_lost():
+            msg = f"{self._path} was deleted or replaced while it was open"
+            raise StoreInvalidError(msg)
+
+
+def check_sqlite(version: tuple[int, ...]) -> None:
+    """Check that SQLite is new enough.
 
     Raises:
-        StoreInvalidError: SQLite is too old, the file is none of ours, or it lies where locks
-            do not work.
+        StoreInvalidError
     """
-    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
-        needed = ".".join(map(str, OLDEST_SQLITE))
-        msg = f"SQLite {sqlite3.sqlite_version} is too old for a store: {needed} is needed"
+    if version < OLDEST_SQLITE:
+        found, needed = (".".join(map(str, each)) for each in (version, OLDEST_SQLITE))
+        msg = f"SQLite {found} is too old for a store: {needed} is needed"
         raise StoreInvalidError(msg)
-    kind = _file_system(path.parent)
-    if kind in _NETWORK or kind.startswith(_NETWORK_FUSE):
+
+
+def check_mount(path: Path, real: str, mountinfo: str) -> None:
+    """Check that a file lies where locks hold.
+
+    Raises:
+        StoreInvalidError
+    """
+    kind = file_system(real, mountinfo)
+    if is_network(kind):
         msg = f"{path} lies on a network file system ({kind}), where locks do not hold"
         raise StoreInvalidError(msg)
-    if path.exists():
-        _check_content(path)
 
 
-def _check_content(path: Path) -> None:
-    if not stat.S_ISREG(path.stat().st_mode):
-        msg = f"{path} is no file"
+def check(path: Path, real: str) -> None:
+    """Check that a file may be a store, or may be made, without touching it.
+
+    Raises:
+        StoreInvalidError: it may not; the error says why.
+        StoreBusyError: it stayed locked.
+    """
+    check_sqlite(sqlite3.sqlite_version_info)
+    check_mount(path, real, _mountinfo())
+    with _refusing(path):
+        size = _check_kind(path, real)
+    with faults.translated(path):
+        for _ in range(_LOOKS - 1):
+            try:
+                _check_content(path, real, size)
+            except sqlite3.DatabaseError:  # others may be writing; a damaged one stays so
+                time.sleep(_LOOK_AGAIN_SECONDS)
+            else:
+                return
+        _check_content(path, real, size)
+
+
+def _check_kind(path: Path, real: str) -> int:
+    """Return the size of the file in bytes; 0 if there is none."""
+    folder = os.path.dirname(real)
+    os.stat(folder)
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        msg = f"{path}: its folder cannot be written"
         raise StoreInvalidError(msg)
-    with path.open("rb") as file:
-        header = file.read(_HEADER_BYTES)
-        size = os.fstat(file.fileno()).st_size
-    if not size:
-        return
-    if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
-        msg = f"{path} is no SQLite database"
-        raise StoreInvalidError(msg)
-    page_bytes = int.from_bytes(header[16:18], "big")
-    page_bytes = 65_536 if page_bytes == 1 else page_bytes
-    pages = int.from_bytes(header[28:32], "big")
-    wal = path.with_name(path.name + "-wal")
-    if size < page_bytes * pages and not (wal.exists() and wal.stat().st_size):
-        msg = f"{path} is cut off: it has {size} of {page_bytes * pages} bytes"
-        raise StoreInvalidError(msg)
-
-
-def _file_system(folder: Path) -> str:
-    """Return the type of the file system of a folder; "" if nobody says."""
     try:
-        device = os.stat(folder).st_dev
-        mounts = Path("/proc/self/mountinfo").read_text(errors="replace")
+        status = os.stat(real)
+    except FileNotFoundError:
+        return 0
+    if not stat.S_ISREG(status.st_mode):
+        msg = f"{path} is no regular file"
+        raise StoreInvalidError(msg)
+    if not os.access(real, os.R_OK | os.W_OK):
+        msg = f"{path} cannot be read and written"
+        raise StoreInvalidError(msg)
+    if 0 < status.st_size < _LEAST_BYTES:
+        msg = f"{path}: it is no SQLite database"
+        raise StoreInvalidError(msg)
+    return status.st_size
+
+
+def _mountinfo() -> str:
+    try:
+        with open("/proc/self/mountinfo", errors="surrogateescape") as file:
+            return file.read()
     except OSError:
         return ""
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    for line in mounts.splitlines():
-        fields = line.split()
-        if len(fields) > 6 and fields[2] == wanted and "-" in fields:
-            return fields[fields.index("-") + 1]
-    return ""
-
-
-def create(path: Path) -> None:
-    """Make the file if there is none: its owner's alone, whatever the umask."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return
-    try:
-        os.fchmod(descriptor, 0o600)
-    finally:
-        os.close(descriptor)
-
-
-async def open_writer(path: Path, synchronous: Synchronous) -> aiosqlite.Connection:
-    """Return the connection that writes; the schema is brought up to date.
-
-    Raises:
-        sqlite3.Error
-        StoreInvalidError: the schema is newer than this version knows.
-    """
-    connection = await _connect(path, factory=WritingConnection)
-    try:
-        await _begin(connection, synchronous)
-    except BaseException:
-        await connection.close()
-        raise
-    return connection
-
-
-async def _begin(connection: aiosqlite.Connection, synchronous: Synchronous) -> None:
-    # Before anything is written: a newer schema is refused untouched.
-    _refuse_newer(await _schema(connection))
-    await connection.execute("pragma journal_mode = wal")
-    await connection.execute(f"pragma synchronous = {synchronous}")
-    await connection.execute("begin immediate")
-    try:
-        version = await _schema(connection)
-        _refuse_newer(version)
-        for number in range(version + 1, SCHEMA + 1):
-            for statement in statements(number):
-                await connection.execute(statement)
-            await connection.execute(f"pragma user_version = {number}")
-        if not version:
-            await connection.executemany(
-                "insert into counts values (?, 0)", [(state.value,) for state in JobState]
-            )
-        await connection.execute("commit")
-    except BaseException:
-        await connection.execute("rollback")
-        raise
-
-
-async def _schema(connection: aiosqlite.Connection) -> int:
-    async with connection.execute("pragma user_version") as cursor:
-        row = await cursor.fetchone()
-    return int(row[0]) if row is not None else 0
-
-
-def _refuse_newer(version: int) -> None:
-    if version > SCHEMA:
-        msg = (
-            f"the file has schema {version}, and this version of hodei_core knows up to {SCHEMA}: "
-            "a newer one has written it"
-        )
-        raise StoreInvalidError(msg)
-
-
-async def open_reader(path: Path) -> aiosqlite.Connection:
-    """Return a connection that cannot write.
-
-    Raises:
-        sqlite3.Error
-    """
-    connection = await _connect(path)
-    await connection.execute("pragma query_only = 1")
-    return connection
-
-
-async def _connect(
-    path: Path, *, factory: type[sqlite3.Connection] = sqlite3.Connection
-) -> aiosqlite.Connection:
-    connection = aiosqlite.connect(
-        path,
-        factory=factory,
-        isolation_level=None,
-        timeout=BUSY_SECONDS,
-        cached_statements=_CACHED_STATEMENTS,
-    )
-    # One that nobody closes must not keep the interpreter from ending.
-    thread = getattr(connection, "_thread", None)
-    if thread is not None:
-        thread.daemon = True
-    return await connection
-
-
-def statements(number: int) -> Iterator[str]:
-    """Yield the statements of a step of the schema."""
-    text = resources.files(__package__).joinpath(f"schema/{number:04}.sql").read_text("utf-8")
-    gathered = ""
-    for line in text.splitlines(keepends=True):
-        gathered += line
-        if sqlite3.complete_statement(gathered):
-            yield gathered
-            gathered = ""
-
-
-_MEANINGS: tuple[tuple[str, type[HodeiError], str], ...] = (
-    ("locked", StoreBusyError, "the file stayed locked"),
-    ("busy", StoreBusyError, "the file stayed locked"),
-    ("full", StoreFullError, "there is no space"),
-    ("not a database", StoreInvalidError, "it is no SQLite database"),
-    ("malformed", StoreInvalidError, "it is damaged"),
-    ("no such table", StoreInvalidError, "it is no store"),
-    ("no such column", StoreInvalidError, "it is no store"),
-)
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Raise the library's errors for those of SQLite, by what their text says.
-
-    Python tells the codes of SQLite's errors since 3.11 only.
-    """
+def _refusing(path: Path) -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
-        text = str(error).lower()
-        for part, kind, meaning in _MEANINGS:
-            if part in text:
-                msg = f"{path}: {meaning} ({error})"
-                raise kind(msg) from error
-        msg = f"{path}: {error}"
+    except OSError as error:
+        msg = f"{path} cannot be used: {error.strerror}"
         raise StoreInvalidError(msg) from error
+
+
+def _check_content(path: Path, real: str, size: int) -> None:
+    if not size:
+        return
+    # Alone, SQLite may be told that the file never changes: it then makes no other beside it.
+    alone = not _size(real + "-wal")
+    connection = _connect(real, "mode=ro&immutable=1" if alone else "mode=ro", sqlite3.Connection)
+    try:
+        schema.check(connection)
+        if size <= _CHECKED_BYTES:
+            for (verdict,) in connection.execute("pragma quick_check(1)"):
+                if verdict != "ok":
+                    raise sqlite3.DatabaseError(f"database disk image is malformed: {verdict}")
+    except StoreInvalidError as error:
+        msg = f"{path}: {error}"
+        raise StoreInvalidError(msg) from None
+    finally:
+        connection.close()
+
+
+def _size(name: str) -> int:
+    try:
+        return os.stat(name).st_size
+    except OSError:
+        return 0
+
+
+def create(path: Path, real: str) -> None:
+    """Make the file if there is none: its owner's alone, whatever the umask.
+
+    One that is there keeps the mode that its owner gave it.
+
+    Raises:
+        StoreInvalidError: it cannot be made.
+    """
+    with _refusing(path):
+        try:
+            descriptor = os.open(real, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            return
+        try:
+            os.fchmod(descriptor, 0o600)
+        finally:
+            os.close(descriptor)
+
+
+def connect(real: str, kind: type[C]) -> C:
+    """Return a connection that reads and writes a file that is there.
+
+    Raises:
+        sqlite3.Error
+    """
+    return _connect(real, "mode=rw", kind)
+
+
+def _connect(real: str, how: str, kind: type[C]) -> C:
+    # Closed by whichever thread drops the last reference to one that was never closed.
+    return sqlite3.connect(
+        f"file:{quote(os.fsencode(real))}?{how}",
+        uri=True,
+        factory=kind,
+        isolation_level=None,
+        timeout=BUSY_SECONDS,
+        cached_statements=_CACHED_STATEMENTS,
+        check_same_thread=False,
+    )

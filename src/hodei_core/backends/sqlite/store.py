@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import aiosqlite
 import anyio
 
-from hodei_core.backends.sqlite import files
+from hodei_core.backends.sqlite import connection, faults, files
 from hodei_core.backends.sqlite.logs import SqliteLogStore
 from hodei_core.backends.sqlite.readers import (
     SqliteHostRegistry,
@@ -34,6 +35,9 @@ from hodei_core.ports import (
     Store,
     WorkerRegistry,
 )
+
+_LOST: list[aiosqlite.Connection] = []
+"""Connections to files that were deleted or replaced, kept open until the process ends."""
 
 _LOOK_SECONDS = 0.2  # between looks whether others wrote
 
@@ -69,6 +73,7 @@ class SqliteStore(Store):
         self._data_version = 0
         self._writing: aiosqlite.Connection | None = None
         self._reading: aiosqlite.Connection | None = None
+        self._place: files.Place | None = None
         self._writer: Writer | None = None
         self._queue = SqliteJobQueue(self._select, SystemClock(), lambda: list(self._mine))
         self._jobs = SqliteJobRepository(self._select)
@@ -117,67 +122,85 @@ class SqliteStore(Store):
         except RuntimeError:
             msg = "SqliteStore needs asyncio: its driver, aiosqlite, does not run on trio"
             raise RuntimeError(msg) from None
+        self._check_process()
         if self._is_open:
             msg = "this SqliteStore belongs to another open Hodei"
             raise RuntimeError(msg)
         self._is_open = True
+        self._pid = os.getpid()
         try:
             await self._open()
         except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self.close()
+            await self.close()
             raise
 
     async def _open(self) -> None:
         self._path = self._path.absolute()
-        files.check(self._path)
-        with files.translated(self._path):
-            files.create(self._path)
-            self._writing = await files.open_writer(self._path, self._synchronous)
-            self._reading = await files.open_reader(self._path)
-        self._pid = os.getpid()
-        connection = self._writing
-        self._writer = Writer(lambda batch: connection.executemany("", batch))
+        self._writing, self._place = await connection.open_writer(self._path, self._synchronous)
+        self._reading = await connection.open_reader(self._path, self._place)
+        writing = self._writing
+        self._writer = Writer(lambda batch: writing.executemany("", batch))
         self._data_version = await self._version()
         await self._hosts.begin(self._writer.number)
 
     async def close(self) -> None:
-        if self._writer is not None:
-            await self._writer.until_idle()
-        self._writer = None
-        for connection in (self._reading, self._writing):
-            if connection is not None:
-                await connection.close()
-        self._reading = self._writing = None
+        """Release what `open` took; idempotent.
+
+        Raises:
+            ForkedError: it was opened by the parent process.
+        """
+        self._check_process()
+        # An end of the event loop may cancel what a scope shields; each is closed all the same.
+        with anyio.CancelScope(shield=True):
+            try:
+                if self._writer is not None:
+                    await self._writer.until_idle()
+            finally:
+                await self._close()
+
+    async def _close(self) -> None:
+        opened = [each for each in (self._reading, self._writing) if each is not None]
+        self._writer = self._reading = self._writing = None
         self._mine.clear()
+        if self._place is not None and self._place.is_lost():
+            # SQLite would delete by name, at its end, what may be another store's by now.
+            _LOST.extend(opened)
+            opened = []
+        self._place = None
         self._is_open = False
+        async with AsyncExitStack() as stack:
+            for each in reversed(opened):
+                stack.push_async_callback(each.close)
 
     async def apply(self, changes: Sequence[Change]) -> list[Outcome]:
         writer: Writer = self._checked(self._writer)
         for change in changes:
             if isinstance(change, JoinHost):
                 self._mine[change.record.id] = None
-        with files.translated(self._path):
+        with faults.translated(self._path):
             return await writer.apply(changes)
 
     async def _select(self, statement: str, arguments: Sequence[Any]) -> list[tuple[Any, ...]]:
         reading = self._checked(self._reading)
-        with files.translated(self._path):
+        with faults.translated(self._path):
             return list(await reading.execute_fetchall(statement, arguments))
 
     def _checked(self, part: Any) -> Any:
+        self._check_process()
         if part is None:
             msg = "this SqliteStore is not open"
             raise HodeiClosedError(msg)
-        if os.getpid() != self._pid:
-            msg = "this SqliteStore was opened before a fork: open another one in the child"
-            raise ForkedError(msg)
         return part
+
+    def _check_process(self) -> None:
+        if self._is_open and os.getpid() != self._pid:
+            msg = "this SqliteStore was opened by the parent process: open another one in the child"
+            raise ForkedError(msg)
 
     async def _version(self) -> int:
         """Return a number that changes when somebody else commits."""
         writing = self._checked(self._writing)
-        with files.translated(self._path):
+        with faults.translated(self._path):
             ((version,),) = await writing.execute_fetchall("pragma data_version")
         return int(version)
 

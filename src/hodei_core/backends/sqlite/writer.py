@@ -10,22 +10,30 @@ from typing import Any
 
 import anyio
 
+from hodei_core.backends.sqlite.faults import concerns_all, is_busy
+from hodei_core.backends.sqlite.files import BUSY_SECONDS, Place
 from hodei_core.backends.sqlite.transaction import Transaction
+from hodei_core.clock import SystemClock
 from hodei_core.compat import override
 from hodei_core.ports import Change, Needs, Outcome
 
+_EARLY_SECONDS = 0.5
+_CLOCK = SystemClock()
 _MOST = 512  # calls in one commit: those behind them are not kept waiting for longer
 
 
 class Call:
     """The changes of one caller, and what became of them."""
 
-    __slots__ = ("changes", "done", "error", "outcomes")
+    __slots__ = ("changes", "done", "error", "outcomes", "until")
 
     def __init__(self, changes: Sequence[Change]) -> None:
         self.changes: Sequence[Change] = changes
         self.outcomes: list[Outcome] = []
         self.error: BaseException | None = None
+        self.until: float = _CLOCK.monotonic() + BUSY_SECONDS
+        """When it stops waiting for a file that is locked."""
+
         self.done: anyio.Event = anyio.Event()
 
 
@@ -44,15 +52,27 @@ class Batch:
         return iter(self.calls)
 
     def run(self, connection: WritingConnection) -> None:
-        """Commit the calls; each alone, if a mistake in one fails them. Never raises."""
+        """Commit the calls; each alone, if a mistake in one fails them. Never raises.
+
+        While the file is locked, each waits for as long as a call may, whoever is in its batch.
+        """
         self.taken = True
-        error = self._commit(connection, self.calls)
-        if error is not None and not isinstance(error, sqlite3.OperationalError):
-            for call in self.calls:
-                call.error = self._commit(connection, [call])
-        else:  # the file is locked, full or broken, for one as for all
-            for call in self.calls:
-                call.error = error
+        calls = self.calls
+        while calls:
+            connection.wait_for_others(min(call.until for call in calls) - _CLOCK.monotonic())
+            error = self._commit(connection, calls)
+            patient: list[Call] = []
+            if is_busy(error):
+                now = _CLOCK.monotonic()
+                patient = [call for call in calls if call.until > now]
+                calls = [call for call in calls if call.until <= now]
+            if error is None or concerns_all(error):
+                for call in calls:
+                    call.error = error
+            else:
+                for call in calls:
+                    call.error = self._commit(connection, [call])
+            calls = patient
         self._tell(self)
 
     def _commit(self, connection: WritingConnection, calls: Sequence[Call]) -> BaseException | None:
@@ -69,6 +89,9 @@ class WritingConnection(sqlite3.Connection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._classes: dict[Needs, int] = {}
+        self._patience = BUSY_SECONDS
+        self.place: Place | None = None
+        """Where its file must be for it to write."""
 
     @override
     def executemany(self, sql: str, parameters: Any, /) -> sqlite3.Cursor:
@@ -77,12 +100,22 @@ class WritingConnection(sqlite3.Connection):
             return self.cursor()
         return super().executemany(sql, parameters)
 
+    def wait_for_others(self, seconds: float) -> None:
+        """Set how long a transaction waits for a file that is locked."""
+        seconds = max(seconds, 0.0)
+        # Nearly all calls come at once: they need not say so each time.
+        if seconds < BUSY_SECONDS - _EARLY_SECONDS or self._patience != BUSY_SECONDS:
+            self._patience = seconds if seconds < BUSY_SECONDS - _EARLY_SECONDS else BUSY_SECONDS
+            self.execute(f"pragma busy_timeout = {round(self._patience * 1000)}")
+
     def commit_calls(self, calls: Sequence[Call], number: int) -> None:
         """Make the changes of these calls in one transaction, as the writer of that number.
 
         Raises:
-            sqlite3.Error: nothing was changed.
+            sqlite3.Error, StoreInvalidError: nothing was changed.
         """
+        if self.place is not None:
+            self.place.check()
         self.execute("begin immediate")
         try:
             transaction = Transaction(self, self._classes, number)
