@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -19,6 +20,8 @@ from hodei_core.testing.contracts.driver import StoreDriver
 LIMIT = 60  # seconds
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount and to be nobody")
+
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 
 
 @asynccontextmanager

@@ -154,19 +154,20 @@ async def test_an_empty_file_becomes_a_store(tmp_path: Path, content: bytes | No
 
 
 AS_NOBODY = """
-import asyncio, os, sys
+import asyncio, os, sys, tempfile
 from hodei_core import Hodei
-import hodei_core.backends.sqlite
+
+async def use(path):
+    async with Hodei(path, providers=[]):
+        pass
+
+with tempfile.TemporaryDirectory() as folder:  # loads what nobody may be unable to read
+    asyncio.run(use(folder + "/jobs.db"))
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)
-
-async def main():
-    async with Hodei(sys.argv[1], providers=[]):
-        pass
-
 try:
-    asyncio.run(main())
+    asyncio.run(use(sys.argv[1]))
 except Exception as error:
     print(type(error).__name__, error)
 """

@@ -1,0 +1,151 @@
+PRAGMA application_id = 1215259749;
+PRAGMA user_version = 1;
+BEGIN TRANSACTION;
+CREATE TABLE counts (
+    state text primary key,
+    jobs integer not null
+) without rowid;
+INSERT INTO "counts" VALUES('assigned',1);
+INSERT INTO "counts" VALUES('cancelled',1);
+INSERT INTO "counts" VALUES('failed',0);
+INSERT INTO "counts" VALUES('pending',5);
+INSERT INTO "counts" VALUES('running',1);
+INSERT INTO "counts" VALUES('succeeded',1);
+INSERT INTO "counts" VALUES('timed_out',0);
+CREATE TABLE hosts (
+    seq integer primary key autoincrement,
+    id text not null unique,
+    beat integer not null,
+    offers text not null -- JSON
+);
+INSERT INTO "hosts" VALUES(1,'host',4,'[{"provider":"provider","slots":3,"resources":{"cpus":1.0,"memory":null},"labels":{"gpu":"no"},"image":null}]');
+CREATE TABLE jobs (
+    seq integer primary key autoincrement, -- the order of submission
+    id text not null unique,
+    state text not null,
+    waiting_for text,
+    version integer not null,
+    needs integer not null references needs (id),
+    priority integer not null,
+    queued integer, -- 1: eligible; 2: delayed or backing off; null: not pending
+    name text,
+    submitted_at integer not null,
+    due_at integer not null,
+    started_at integer,
+    finished_at integer,
+    reason text,
+    message text,
+    exit_code integer,
+    retried_from text,
+    attempts text not null default '[]', -- JSON
+    returns text, -- JSON
+    phases text, -- JSON
+    attempt integer, -- the number of the open one
+    worker text, -- of the open attempt
+    host text, -- of the open attempt
+    cancel_at integer, -- when its end was asked for
+    cancel_reason text,
+    cover_host text, -- which makes a worker for it
+    cover_until integer
+);
+INSERT INTO "jobs" VALUES(1,'plain','pending','capacity',1,1,0,1,NULL,1577836800000000,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL,'[]',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "jobs" VALUES(2,'full','pending','backoff',4,2,7,2,'a name',1577836800000000,1577836809000000,1577836802000000,NULL,NULL,NULL,NULL,NULL,'[{"number":1,"worker":"worker","provider":"provider","assigned_at":1577836801000000,"started_at":1577836802000000,"finished_at":1577836803000000,"reason":"exit_code","exit_code":1}]',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "jobs" VALUES(3,'delayed','pending','delay',1,1,0,2,NULL,1577836800000000,1577836860000000,NULL,NULL,NULL,NULL,NULL,NULL,'[]',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "jobs" VALUES(4,'unwanted','pending','capacity',1,1,0,1,NULL,1577836800000000,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL,'[]',NULL,NULL,NULL,NULL,NULL,1577836800000000,'no more',NULL,NULL);
+INSERT INTO "jobs" VALUES(5,'running','running',NULL,3,1,0,NULL,NULL,1577836800000000,1577836800000000,1577836802000000,NULL,NULL,NULL,NULL,NULL,'[{"number":1,"worker":"worker","provider":"provider","assigned_at":1577836801000000,"started_at":1577836802000000}]',NULL,NULL,1,'worker',NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "jobs" VALUES(6,'done','succeeded',NULL,4,1,0,NULL,'a name',1577836800000000,1577836800000000,1577836802000000,1577836803000000,NULL,NULL,0,NULL,'[{"number":1,"worker":"worker","provider":"provider","assigned_at":1577836801000000,"started_at":1577836802000000,"finished_at":1577836803000000,"exit_code":0}]',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "jobs" VALUES(7,'cancelled','cancelled',NULL,2,1,0,NULL,NULL,1577836800000000,1577836800000000,NULL,1577836803000000,'cancelled',NULL,NULL,NULL,'[]',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "jobs" VALUES(8,'assigned','assigned',NULL,2,1,0,NULL,NULL,1577836800000000,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL,'[{"number":1,"worker":"worker","provider":"provider","assigned_at":1577836801000000,"host":"host"}]',NULL,NULL,1,'worker','host',NULL,NULL,NULL,NULL);
+INSERT INTO "jobs" VALUES(9,'again','pending','capacity',1,1,0,1,NULL,1577836800000000,1577836800000000,NULL,NULL,NULL,NULL,NULL,'done','[]',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+CREATE TABLE keys (
+    key text primary key,
+    seq integer not null references jobs (seq)
+) without rowid;
+INSERT INTO "keys" VALUES('a key',2);
+CREATE TABLE labels (
+    name text not null,
+    value text not null,
+    seq integer not null references jobs (seq),
+    primary key (name, value, seq)
+) without rowid;
+INSERT INTO "labels" VALUES('x','y',2);
+INSERT INTO "labels" VALUES('ü','ö',2);
+CREATE TABLE log_bounds (
+    job integer primary key references jobs (seq),
+    last integer not null,
+    lost integer not null default 0,
+    lost_attempt integer not null default 0,
+    bytes integer not null default 0
+);
+INSERT INTO "log_bounds" VALUES(5,3,0,0,10);
+INSERT INTO "log_bounds" VALUES(6,1,0,0,5);
+CREATE TABLE logs (
+    id integer primary key,
+    job integer not null references jobs (seq),
+    first_seq integer not null,
+    last_seq integer not null,
+    attempt integer not null,
+    at integer not null,
+    source text not null,
+    partial integer not null,
+    data blob not null
+);
+INSERT INTO "logs" VALUES(1,5,1,2,1,1577836800000000,'stdout',0,X'6F6E650A74776F0A');
+INSERT INTO "logs" VALUES(2,5,3,3,1,1577836800000000,'stdout',0,X'FF00');
+INSERT INTO "logs" VALUES(3,6,1,1,1,1577836800000000,'stdout',0,X'646F6E650A');
+CREATE TABLE meta (
+    name text primary key,
+    value text not null
+) without rowid;
+CREATE TABLE needs (
+    id integer primary key,
+    content text not null unique -- JSON
+);
+INSERT INTO "needs" VALUES(1,'{"resources":{"cpus":1.0,"memory":null},"image":null,"requires":{},"provider":null,"prefers":null}');
+INSERT INTO "needs" VALUES(2,'{"resources":{"cpus":1.0,"memory":null},"image":null,"requires":{"gpu":"yes"},"provider":null,"prefers":"provider"}');
+CREATE TABLE specs (
+    seq integer primary key references jobs (seq),
+    content text not null, -- JSON: the fields that are not at their default
+    stdin blob
+);
+INSERT INTO "specs" VALUES(1,'{"command":"true"}',NULL);
+INSERT INTO "specs" VALUES(2,'{"command":["echo","\u00fc","\n","\udcff"],"name":"a name","env":{"A":"b"},"cwd":"/tmp","timeout":1500000,"pending_timeout":2000000,"priority":7,"labels":{"x":"y","\u00fc":"\u00f6"},"requires":{"gpu":"yes"},"prefers":"provider","key":"a key","grace":250000}',X'00FF');
+INSERT INTO "specs" VALUES(3,'{"command":"true","delay":60000000}',NULL);
+INSERT INTO "specs" VALUES(4,'{"command":"true"}',NULL);
+INSERT INTO "specs" VALUES(5,'{"command":"true"}',NULL);
+INSERT INTO "specs" VALUES(6,'{"command":"true","name":"a name"}',NULL);
+INSERT INTO "specs" VALUES(7,'{"command":"true"}',NULL);
+INSERT INTO "specs" VALUES(8,'{"command":"true"}',NULL);
+INSERT INTO "specs" VALUES(9,'{"command":"true"}',NULL);
+CREATE TABLE workers (
+    seq integer primary key autoincrement,
+    id text not null unique,
+    provider text not null,
+    state text not null,
+    slots integer not null,
+    slots_used integer not null default 0,
+    resources text not null, -- JSON
+    labels text not null, -- JSON
+    image text,
+    ready_at integer,
+    idle_since integer,
+    host text
+);
+INSERT INTO "workers" VALUES(1,'worker','provider','ready',9,2,'{"cpus":9.0,"memory":null}','{"a":"b"}',NULL,1577836800000000,1577836803000000,'host');
+CREATE INDEX jobs_queue on jobs (needs, priority desc, seq) where queued = 1;
+CREATE INDEX jobs_overdue on jobs (due_at, seq) where queued = 1;
+CREATE INDEX jobs_later on jobs (due_at, seq) where queued = 2;
+CREATE INDEX jobs_live on jobs (seq) where finished_at is null;
+CREATE INDEX jobs_held on jobs (worker, seq) where worker is not null;
+CREATE INDEX jobs_final on jobs (state, seq) where finished_at is not null;
+CREATE INDEX jobs_finished on jobs (finished_at) where finished_at is not null;
+CREATE INDEX jobs_named on jobs (name, seq) where name is not null;
+CREATE INDEX jobs_cancelled on jobs (seq) where cancel_at is not null;
+CREATE INDEX labels_of on labels (seq);
+CREATE INDEX keys_of on keys (seq);
+CREATE UNIQUE INDEX logs_of on logs (job, first_seq);
+DELETE FROM "sqlite_sequence";
+INSERT INTO "sqlite_sequence" VALUES('hosts',1);
+INSERT INTO "sqlite_sequence" VALUES('workers',1);
+INSERT INTO "sqlite_sequence" VALUES('jobs',9);
+COMMIT;
