@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from hodei_core.backends.sqlite import files
+from hodei_core.backends.sqlite import schema
 from hodei_core.backends.sqlite.logs import SqliteLogStore
 from hodei_core.backends.sqlite.readers import (
     SqliteHostRegistry,
@@ -23,7 +23,6 @@ from hodei_core.backends.sqlite.writer import Call, WritingConnection
 from hodei_core.clock import Clock
 from hodei_core.ids import HostId
 from hodei_core.ports import Change, Needs, News, Outcome
-from hodei_core.states import JobState
 from hodei_core.workers import Worker
 
 
@@ -34,12 +33,7 @@ class Shadow:
         self._broken = broken
         self._writers: dict[object, int] = {}
         self._sql = WritingConnection(":memory:", isolation_level=None)
-        for number in range(1, files.SCHEMA + 1):
-            for statement in files.statements(number):
-                self._sql.execute(statement)
-        self._sql.executemany(
-            "insert into counts values (?, 0)", [(state.value,) for state in JobState]
-        )
+        schema.migrate(self._sql)
 
     def close(self) -> None:
         """Let go of the database."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,15 @@ except Exception as error:
 """
 
 
+@pytest.fixture
+def way_in() -> Iterator[Path]:
+    """A folder that everybody may pass through, which pytest's are not."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
 @needs_root
 @pytest.mark.parametrize(
     ("folder_mode", "file_mode", "says"),
@@ -185,11 +195,9 @@ except Exception as error:
     ],
 )
 async def test_without_permission_a_file_is_refused_untouched(
-    tmp_path: Path, folder_mode: int, file_mode: int | None, says: str
+    way_in: Path, folder_mode: int, file_mode: int | None, says: str
 ) -> None:
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(parent.stat().st_mode | 0o011)
-    inner = tmp_path / "inner"
+    inner = way_in / "inner"
     inner.mkdir()
     path = inner / "jobs.db"
     if file_mode is not None:
@@ -205,14 +213,12 @@ async def test_without_permission_a_file_is_refused_untouched(
 
 
 @needs_root
-async def test_a_file_system_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+async def test_a_file_system_that_cannot_be_written_is_named(way_in: Path) -> None:
     script = f"""
-    mount -t tmpfs none {tmp_path} && touch {tmp_path}/jobs.db &&
-    mount -o remount,ro {tmp_path} && exec "$@"
+    mount -t tmpfs none {way_in} && touch {way_in}/jobs.db &&
+    mount -o remount,ro {way_in} && exec "$@"
     """
-    done = python(
-        AS_NOBODY, tmp_path / "jobs.db", before=["unshare", "-m", "sh", "-c", script, "-"]
-    )
+    done = python(AS_NOBODY, way_in / "jobs.db", before=["unshare", "-m", "sh", "-c", script, "-"])
     assert "folder cannot be written" in done.stdout, done
 
 

@@ -12,6 +12,39 @@ INSERT INTO "counts" VALUES('pending',5);
 INSERT INTO "counts" VALUES('running',1);
 INSERT INTO "counts" VALUES('succeeded',1);
 INSERT INTO "counts" VALUES('timed_out',0);
+CREATE TABLE events (
+    id integer primary key,
+    writer integer not null, -- which opening of the file did it
+    job integer not null,
+    version integer not null,
+    kind text not null, -- submitted, assigned, started, retried or finished
+    at integer not null,
+    attempt integer,
+    worker text,
+    state text,
+    reason text,
+    exit_code integer,
+    due_at integer
+);
+INSERT INTO "events" VALUES(1,8277474097960763,1,1,'submitted',1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(2,8277474097960763,2,1,'submitted',1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(3,8277474097960763,2,2,'assigned',1577836801000000,1,'worker',NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(4,8277474097960763,2,3,'started',1577836802000000,1,'worker',NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(5,8277474097960763,2,4,'retried',1577836803000000,1,NULL,NULL,'exit_code',NULL,1577836809000000);
+INSERT INTO "events" VALUES(6,8277474097960763,3,1,'submitted',1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(7,8277474097960763,4,1,'submitted',1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(8,8277474097960763,5,1,'submitted',1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(9,8277474097960763,5,2,'assigned',1577836801000000,1,'worker',NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(10,8277474097960763,5,3,'started',1577836802000000,1,'worker',NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(11,8277474097960763,6,1,'submitted',1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(12,8277474097960763,6,2,'assigned',1577836801000000,1,'worker',NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(13,8277474097960763,6,3,'started',1577836802000000,1,'worker',NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(14,8277474097960763,6,4,'finished',1577836803000000,NULL,NULL,'succeeded',NULL,0,NULL);
+INSERT INTO "events" VALUES(15,8277474097960763,7,1,'submitted',1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(16,8277474097960763,7,2,'finished',1577836803000000,NULL,NULL,'cancelled','cancelled',NULL,NULL);
+INSERT INTO "events" VALUES(17,8277474097960763,8,1,'submitted',1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(18,8277474097960763,8,2,'assigned',1577836801000000,1,'worker',NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(19,8277474097960763,9,1,'submitted',1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
 CREATE TABLE hosts (
     seq integer primary key autoincrement,
     id text not null unique,
@@ -31,6 +64,7 @@ CREATE TABLE jobs (
     name text,
     submitted_at integer not null,
     due_at integer not null,
+    expires_at integer, -- when its pending_timeout passes; null: it has none, or not any more
     started_at integer,
     finished_at integer,
     reason text,
@@ -48,15 +82,15 @@ CREATE TABLE jobs (
     cover_host text, -- which makes a worker for it
     cover_until integer
 );
-INSERT INTO "jobs" VALUES(1,'plain','pending','capacity',1,1,0,1,NULL,1577836800000000,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL,'[]',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
-INSERT INTO "jobs" VALUES(2,'full','pending','backoff',4,2,7,2,'a name',1577836800000000,1577836809000000,1577836802000000,NULL,NULL,NULL,NULL,NULL,'[{"number":1,"worker":"worker","provider":"provider","assigned_at":1577836801000000,"started_at":1577836802000000,"finished_at":1577836803000000,"reason":"exit_code","exit_code":1}]',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
-INSERT INTO "jobs" VALUES(3,'delayed','pending','delay',1,1,0,2,NULL,1577836800000000,1577836860000000,NULL,NULL,NULL,NULL,NULL,NULL,'[]',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
-INSERT INTO "jobs" VALUES(4,'unwanted','pending','capacity',1,1,0,1,NULL,1577836800000000,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL,'[]',NULL,NULL,NULL,NULL,NULL,1577836800000000,'no more',NULL,NULL);
-INSERT INTO "jobs" VALUES(5,'running','running',NULL,3,1,0,NULL,NULL,1577836800000000,1577836800000000,1577836802000000,NULL,NULL,NULL,NULL,NULL,'[{"number":1,"worker":"worker","provider":"provider","assigned_at":1577836801000000,"started_at":1577836802000000}]',NULL,NULL,1,'worker',NULL,NULL,NULL,NULL,NULL);
-INSERT INTO "jobs" VALUES(6,'done','succeeded',NULL,4,1,0,NULL,'a name',1577836800000000,1577836800000000,1577836802000000,1577836803000000,NULL,NULL,0,NULL,'[{"number":1,"worker":"worker","provider":"provider","assigned_at":1577836801000000,"started_at":1577836802000000,"finished_at":1577836803000000,"exit_code":0}]',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
-INSERT INTO "jobs" VALUES(7,'cancelled','cancelled',NULL,2,1,0,NULL,NULL,1577836800000000,1577836800000000,NULL,1577836803000000,'cancelled',NULL,NULL,NULL,'[]',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
-INSERT INTO "jobs" VALUES(8,'assigned','assigned',NULL,2,1,0,NULL,NULL,1577836800000000,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL,'[{"number":1,"worker":"worker","provider":"provider","assigned_at":1577836801000000,"host":"host"}]',NULL,NULL,1,'worker','host',NULL,NULL,NULL,NULL);
-INSERT INTO "jobs" VALUES(9,'again','pending','capacity',1,1,0,1,NULL,1577836800000000,1577836800000000,NULL,NULL,NULL,NULL,NULL,'done','[]',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "jobs" VALUES(1,'plain','pending','capacity',1,1,0,1,NULL,1577836800000000,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'[]',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "jobs" VALUES(2,'full','pending','backoff',4,2,7,2,'a name',1577836800000000,1577836809000000,NULL,1577836802000000,NULL,NULL,NULL,NULL,NULL,'[{"number":1,"worker":"worker","provider":"provider","assigned_at":1577836801000000,"started_at":1577836802000000,"finished_at":1577836803000000,"reason":"exit_code","exit_code":1}]',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "jobs" VALUES(3,'delayed','pending','delay',1,1,0,2,NULL,1577836800000000,1577836860000000,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'[]',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "jobs" VALUES(4,'unwanted','pending','capacity',1,1,0,1,NULL,1577836800000000,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'[]',NULL,NULL,NULL,NULL,NULL,1577836800000000,'no more',NULL,NULL);
+INSERT INTO "jobs" VALUES(5,'running','running',NULL,3,1,0,NULL,NULL,1577836800000000,1577836800000000,NULL,1577836802000000,NULL,NULL,NULL,NULL,NULL,'[{"number":1,"worker":"worker","provider":"provider","assigned_at":1577836801000000,"started_at":1577836802000000}]',NULL,NULL,1,'worker',NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "jobs" VALUES(6,'done','succeeded',NULL,4,1,0,NULL,'a name',1577836800000000,1577836800000000,NULL,1577836802000000,1577836803000000,NULL,NULL,0,NULL,'[{"number":1,"worker":"worker","provider":"provider","assigned_at":1577836801000000,"started_at":1577836802000000,"finished_at":1577836803000000,"exit_code":0}]',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "jobs" VALUES(7,'cancelled','cancelled',NULL,2,1,0,NULL,NULL,1577836800000000,1577836800000000,NULL,NULL,1577836803000000,'cancelled',NULL,NULL,NULL,'[]',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "jobs" VALUES(8,'assigned','assigned',NULL,2,1,0,NULL,NULL,1577836800000000,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'[{"number":1,"worker":"worker","provider":"provider","assigned_at":1577836801000000,"host":"host"}]',NULL,NULL,1,'worker','host',NULL,NULL,NULL,NULL);
+INSERT INTO "jobs" VALUES(9,'again','pending','capacity',1,1,0,1,NULL,1577836800000000,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL,'done','[]',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
 CREATE TABLE keys (
     key text primary key,
     seq integer not null references jobs (seq)
@@ -135,6 +169,7 @@ INSERT INTO "workers" VALUES(1,'worker','provider','ready',9,2,'{"cpus":9.0,"mem
 CREATE INDEX jobs_queue on jobs (needs, priority desc, seq) where queued = 1;
 CREATE INDEX jobs_overdue on jobs (due_at, seq) where queued = 1;
 CREATE INDEX jobs_later on jobs (due_at, seq) where queued = 2;
+CREATE INDEX jobs_expiring on jobs (expires_at, seq) where expires_at is not null;
 CREATE INDEX jobs_live on jobs (seq) where finished_at is null;
 CREATE INDEX jobs_held on jobs (worker, seq) where worker is not null;
 CREATE INDEX jobs_final on jobs (state, seq) where finished_at is not null;
