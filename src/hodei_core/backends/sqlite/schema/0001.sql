@@ -48,7 +48,7 @@ create index jobs_expiring on jobs (expires_at, seq) where expires_at is not nul
 create index jobs_live on jobs (seq) where finished_at is null;
 create index jobs_held on jobs (worker, seq) where worker is not null;
 create index jobs_final on jobs (state, seq) where finished_at is not null;
-create index jobs_finished on jobs (finished_at) where finished_at is not null;
+create index jobs_finished on jobs (state, finished_at) where finished_at is not null;
 create index jobs_named on jobs (name, seq) where name is not null;
 create index jobs_cancelled on jobs (seq) where cancel_at is not null;
 
@@ -76,6 +76,12 @@ create table counts (
     state text primary key,
     jobs integer not null
 ) without rowid;
+
+create table totals (
+    name text primary key,
+    bytes integer not null
+) without rowid;
+insert into totals values ('logs', 0);
 
 create table workers (
     seq integer primary key autoincrement,
