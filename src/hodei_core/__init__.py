@@ -55,6 +55,7 @@ from hodei_core.logs import LogEntry, LogSource
 from hodei_core.policies import WorkerPolicy
 from hodei_core.resources import Resources
 from hodei_core.results import JobResult
+from hodei_core.retention import Retention
 from hodei_core.retry import Backoff, RetryPolicy
 from hodei_core.runtime.event_bus import EventStream
 from hodei_core.runtime.log_stream import LogStream
@@ -145,6 +146,7 @@ __all__ = [
     "Reason",
     "Reject",
     "Resources",
+    "Retention",
     "RetryPolicy",
     "Scheduler",
     "SchedulingDecision",

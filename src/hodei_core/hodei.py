@@ -23,7 +23,6 @@ from hodei_core.ids import JobId
 from hodei_core.jobs import Job
 from hodei_core.ports import (
     JobFilter,
-    Prune,
     Store,
     WorkerProvider,
 )
@@ -419,12 +418,13 @@ class Hodei:
     async def prune(self, *, older_than: float | timedelta) -> int:
         """Delete final jobs that ended longer ago than this, with attempts and logs.
 
-        Returns how many those were.
+        Many are deleted a slice at a time, so that nobody who writes meanwhile waits for
+        long. Being cancelled leaves the rest. Returns how many were deleted.
         """
         self._host.gate.check_readable()
         span = _span("older_than", older_than)
         assert span is not None  # noqa: S101 - only None gives None
-        return await self._service.prune(Prune(self._host.clock.now() - span))
+        return await self._service.prune(self._host.clock.now() - span)
 
 
 def _resolve_store(store: Store | str | os.PathLike[str] | None) -> Store:

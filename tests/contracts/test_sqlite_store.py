@@ -19,6 +19,7 @@ from hodei_core.testing import (
     QueueContract,
     RegistryContract,
     RepositoryContract,
+    RetentionContract,
     StoreContract,
     StoreSuite,
 )
@@ -71,6 +72,10 @@ class TestQueue(Sqlite, QueueContract):
 
 
 class TestRepository(Sqlite, RepositoryContract):
+    pass
+
+
+class TestRetention(Sqlite, RetentionContract):
     pass
 
 

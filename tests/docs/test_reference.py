@@ -19,6 +19,7 @@ MODULES = [
     "hodei_core.testing",
     "hodei_core.backends.local",
     "hodei_core.backends.memory",
+    "hodei_core.backends.sqlite",
 ]
 DIRECTIVES = [
     name

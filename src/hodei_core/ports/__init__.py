@@ -18,6 +18,7 @@ from hodei_core.ports.changes import (
     RemoveWorker,
     RenewHost,
     RequestCancel,
+    Retain,
     Submission,
 )
 from hodei_core.ports.hosts import HostRegistry, News
@@ -72,6 +73,7 @@ __all__ = [
     "RemoveWorker",
     "RenewHost",
     "RequestCancel",
+    "Retain",
     "StartFailedError",
     "Store",
     "Submission",

@@ -12,6 +12,7 @@ from hodei_core.hosts import HostRecord
 from hodei_core.ids import HostId, JobId, WorkerId
 from hodei_core.jobs import Job
 from hodei_core.logs import LogSegment
+from hodei_core.retention import Retention
 from hodei_core.specs import JobSpec
 from hodei_core.values import Value
 from hodei_core.workers import Worker
@@ -155,10 +156,28 @@ class Cover(Value):
 class Prune(Value):
     """Delete final jobs that finished before `before`, with attempts and logs.
 
-    Outcome: `count`.
+    Outcome: `count`, and `more` if some are left. With a `limit` a store deletes no more jobs than
+    that, and stops before them where it would keep others waiting for long: of a job with
+    a long log it may have dropped the beginning only, which leaves a gap. The same change again
+    goes on from there.
     """
 
     before: datetime
+    limit: int | None = attrs.field(default=None, kw_only=True)
+
+
+@attrs.frozen(weakref_slot=False, eq=False, repr=False)
+class Retain(Value):
+    """Delete a slice of what a policy does not keep any longer: jobs, and logs that take too much.
+
+    Only stores with a `retention` are asked for it, any number of hosts at a time. What is
+    left of a log has its bounds moved, so that readers are told of the gap. Outcome: `count`, of
+    jobs, and `more`, as for a `Prune` with a limit.
+    """
+
+    retention: Retention
+    now: datetime
+    limit: int = attrs.field(default=500, kw_only=True)
 
 
 Change: TypeAlias = Union[  # noqa: UP007 - evaluated on 3.10
@@ -174,6 +193,7 @@ Change: TypeAlias = Union[  # noqa: UP007 - evaluated on 3.10
     RemoveHost,
     Cover,
     Prune,
+    Retain,
 ]
 
 
@@ -190,6 +210,9 @@ class Outcome(Value):
 
     cancel: CancelRequest | None = None
     count: int = 0
+    more: bool = False
+    """Whether the same change would find more to do."""
+
     error: HodeiError | None = None
     """Why a change was refused that a caller made; nothing of it was stored."""
 
@@ -210,5 +233,6 @@ __all__ = [
     "RemoveWorker",
     "RenewHost",
     "RequestCancel",
+    "Retain",
     "Submission",
 ]

@@ -12,6 +12,7 @@ from hodei_core.ports.logstore import LogStore
 from hodei_core.ports.queue import JobQueue
 from hodei_core.ports.registry import WorkerRegistry
 from hodei_core.ports.repository import JobRepository
+from hodei_core.retention import Retention
 
 
 class Store(ABC):
@@ -47,6 +48,11 @@ class Store(ABC):
     @property
     def hosts(self) -> HostRegistry | None:
         """The hosts that share it; None: it is of one host at a time."""
+        return None
+
+    @property
+    def retention(self) -> Retention | None:
+        """What hosts that dispatch have deleted as time goes by (`Retain`); None: nothing."""
         return None
 
     @abstractmethod

@@ -30,6 +30,7 @@ from hodei_core.runtime.log_buffer import LogBuffer
 from hodei_core.runtime.log_writer import LogWriter
 from hodei_core.runtime.neighbourhood import Neighbourhood
 from hodei_core.runtime.reporter import Reporter
+from hodei_core.runtime.retaining import Retaining
 from hodei_core.runtime.run import Run
 from hodei_core.runtime.shutdown import Shutdown
 from hodei_core.runtime.slot import Slot
@@ -271,6 +272,9 @@ class Host:
                     start(self._keep, "follower", self._follower.run, name="hodei follower")
                 await self.fleet.warm_up(start)
                 await self.dispatcher.load()
+                if self.dispatching and self.store.retention is not None:
+                    loop = Retaining(self.store, self.clock, self.store.retention).run
+                    start(self._keep, "retention", loop, name="hodei retention")
         except BaseException as error:
             return self.failure or error
         if self._opening.cancelled_caught:

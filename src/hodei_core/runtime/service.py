@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack
+from datetime import datetime
 
 import anyio
 
@@ -28,6 +29,7 @@ from hodei_core.runtime.interrupts import deferring_ctrl_c
 from hodei_core.runtime.log_stream import LogStream
 from hodei_core.runtime.reading import Reading
 from hodei_core.runtime.shutdown import nothing_left
+from hodei_core.runtime.slices import SLICE_JOBS, in_slices
 from hodei_core.specs import JobSpec
 from hodei_core.states import JobState
 
@@ -124,10 +126,14 @@ class Service:
 
         await deferring_ctrl_c(request)()
 
-    async def prune(self, change: Prune) -> int:
-        """Delete old jobs; return how many."""
-        self._host.gate.check_readable()
-        return (await deferring_ctrl_c(lambda: self._ask(change))()).count
+    async def prune(self, before: datetime) -> int:
+        """Delete jobs that ended before an instant; return how many."""
+
+        async def ask(change: Change) -> Outcome:
+            self._host.gate.check_readable()
+            return await deferring_ctrl_c(lambda: self._ask(change))()
+
+        return await in_slices(ask, Prune(before, limit=SLICE_JOBS))
 
     async def _ask(self, change: Change) -> Outcome:
         try:

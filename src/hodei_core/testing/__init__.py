@@ -22,6 +22,7 @@ from hodei_core.testing.contracts.provider import (
 from hodei_core.testing.contracts.queue import QueueContract
 from hodei_core.testing.contracts.registry import RegistryContract
 from hodei_core.testing.contracts.repository import RepositoryContract
+from hodei_core.testing.contracts.retention import RetentionContract
 from hodei_core.testing.contracts.store import StoreContract
 from hodei_core.testing.events import CapturedEvents, capture_events
 from hodei_core.testing.outside import LiveExecution, ScriptedWorker
@@ -53,6 +54,7 @@ __all__ = [
     "RecordedOutput",
     "RegistryContract",
     "RepositoryContract",
+    "RetentionContract",
     "ScriptedProvider",
     "ScriptedWorker",
     "SessionContract",

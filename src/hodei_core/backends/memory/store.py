@@ -212,16 +212,22 @@ class MemoryStore(Store):
         return _APPLIED
 
     def _prune(self, change: Prune) -> Outcome:
-        before = change.before
-        old = {
-            job_id
-            for job_id in self._final
-            if (at := self._table[job_id].finished_at) is not None and at < before
-        }
-        self._final = deque(job_id for job_id in self._final if job_id not in old)
-        for job_id in old:
-            self._forget(job_id)
-        return Outcome(count=len(old))
+        before, limit = change.before, change.limit
+        kept: list[JobId] = []
+        count = 0
+        more = False
+        while self._final and not more:
+            job_id = self._final.popleft()
+            at = self._table[job_id].finished_at
+            is_old = at is not None and at < before
+            more = is_old and count == limit
+            if is_old and not more:
+                self._forget(job_id)
+                count += 1
+            else:
+                kept.append(job_id)
+        self._final.extendleft(reversed(kept))
+        return Outcome(count=count, more=more)
 
 
 def _freed_at(current: Job, job: Job) -> datetime | None:

@@ -35,11 +35,14 @@ from hodei_core.ports import (
     Store,
     WorkerRegistry,
 )
+from hodei_core.retention import Retention
 
 _LOST: list[aiosqlite.Connection] = []
 """Connections to files that were deleted or replaced, kept open until the process ends."""
 
 _LOOK_SECONDS = 0.2  # between looks whether others wrote
+
+_DEFAULT_RETENTION = Retention()
 
 
 class SqliteStore(Store):
@@ -52,20 +55,27 @@ class SqliteStore(Store):
         path: the file, made if there is none, readable by its owner alone.
         synchronous: "FULL": what was accepted survives a power cut; "NORMAL": it survives the
             end of every process, and a power cut may take the last commits.
+        retention: what is deleted as time goes by, as long as a host dispatches; None: nothing.
 
     Raises:
         ValueError: `synchronous` is neither.
+        TypeError: `retention` is none.
     """
 
     durable = True
 
     def __init__(
-        self, path: str | os.PathLike[str], *, synchronous: files.Synchronous = "FULL"
+        self,
+        path: str | os.PathLike[str],
+        *,
+        synchronous: files.Synchronous = "FULL",
+        retention: Retention | None = _DEFAULT_RETENTION,
     ) -> None:
         if synchronous not in ("FULL", "NORMAL"):
             msg = f"synchronous must be 'FULL' or 'NORMAL', not {synchronous!r}"
             raise ValueError(msg)
         self._path = Path(path)
+        self._retention = _checked_retention(retention)
         self._synchronous: files.Synchronous = synchronous
         self._mine: dict[HostId, None] = {}
         self._is_open = False
@@ -108,6 +118,10 @@ class SqliteStore(Store):
     @property
     def hosts(self) -> HostRegistry:
         return self._hosts
+
+    @property
+    def retention(self) -> Retention | None:
+        return self._retention
 
     async def open(self, host_id: HostId) -> None:
         """Make ready for one host, and bring the schema up to date.
@@ -211,3 +225,10 @@ class SqliteStore(Store):
                 self._data_version = version
                 return
             await anyio.sleep(_LOOK_SECONDS)
+
+
+def _checked_retention(retention: object) -> Retention | None:
+    if retention is None or isinstance(retention, Retention):
+        return retention
+    msg = f"retention must be a Retention or None, not {type(retention).__name__}"
+    raise TypeError(msg)

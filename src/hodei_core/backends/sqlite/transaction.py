@@ -14,6 +14,7 @@ from typing import Any
 
 from hodei_core import job_events
 from hodei_core.backends.sqlite import rows
+from hodei_core.backends.sqlite.pruning import FINAL, SEGMENT_BYTES, Slice
 from hodei_core.errors import KeyConflictError, QueueFullError
 from hodei_core.events import JobEvent
 from hodei_core.jobs import Job
@@ -33,6 +34,7 @@ from hodei_core.ports import (
     RemoveWorker,
     RenewHost,
     RequestCancel,
+    Retain,
     Submission,
 )
 from hodei_core.ports.acceptance import makers
@@ -89,14 +91,7 @@ on conflict (job) do update set last = excluded.last, bytes = bytes + excluded.b
 _EVENT = f"insert into events ({rows.EVENT_COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _EVENTS_KEPT = 20_000
 _EVENTS_TRIMMED = 1_000  # events between two removals of the oldest
-_PRUNED = (
-    "delete from logs where job = ?",
-    "delete from log_bounds where job = ?",
-    "delete from labels where seq = ?",
-    "delete from keys where seq = ?",
-    "delete from specs where seq = ?",
-    "delete from jobs where seq = ?",
-)
+_LOG_BYTES = "select bytes from totals where name = 'logs'"
 
 
 class Transaction:
@@ -111,18 +106,20 @@ class Transaction:
     ) -> None:
         self._writer = writer
         self._events: list[tuple[Any, ...]] = []
+        self._connection = connection
         self._sql = connection.execute
         self._many = connection.executemany
         self._classes = classes
         self.added: dict[Needs, int] = {}
         self._counts: Counter[str] = Counter()
+        self._log_bytes = 0
 
     def make(self, changes: Iterable[Change]) -> list[Outcome]:
         """Make changes in order; return an outcome for each."""
         return [_MAKE[type(change)](self, change) for change in changes]
 
     def finish(self) -> None:
-        """Write the counts of jobs by state, and what is to be told to others."""
+        """Write the counts of jobs by state, what the logs take, and what is told to others."""
         if self._events:
             self._many(_EVENT, self._events)
             (newest,) = self._sql("select max(id) from events").fetchone()
@@ -131,6 +128,8 @@ class Transaction:
         for state, delta in self._counts.items():
             if delta:
                 self._sql("update counts set jobs = jobs + ? where state = ?", (delta, state))
+        if self._log_bytes:
+            self._sql("update totals set bytes = bytes + ? where name = 'logs'", (self._log_bytes,))
 
     # Jobs
 
@@ -168,8 +167,11 @@ class Transaction:
         return None if found is None else self._stored(found[0])
 
     def _pending(self) -> int:
-        row = self._sql("select jobs from counts where state = ?", (_PENDING,)).fetchone()
-        return int(row[0]) + self._counts[_PENDING]
+        return self._count(_PENDING)
+
+    def _count(self, state: str) -> int:
+        row = self._sql("select jobs from counts where state = ?", (state,)).fetchone()
+        return int(row[0]) + self._counts[state]
 
     def _insert(self, submission: Submission) -> Job:
         spec = submission.spec
@@ -323,14 +325,24 @@ class Transaction:
         return _APPLIED
 
     def _prune(self, change: Prune) -> Outcome:
-        found = self._sql(
-            "select seq, state from jobs where finished_at < ?", (rows.instant(change.before),)
-        ).fetchall()
-        for statement in _PRUNED:
-            self._many(statement, [(seq,) for seq, _ in found])
-        for _, state in found:
-            self._counts[state] -= 1
-        return Outcome(count=len(found))
+        pruned = Slice(self._connection, change.limit)
+        pruned.finished_before(rows.instant(change.before) or 0)
+        return self._sliced(pruned)
+
+    def _retain(self, change: Retain) -> Outcome:
+        done = Slice(self._connection, change.limit)
+        done.retain(
+            change.retention,
+            rows.instant(change.now) or 0,
+            jobs=sum(self._count(state) for state in FINAL),
+            log_bytes=self._sql(_LOG_BYTES).fetchone()[0] + self._log_bytes,
+        )
+        return self._sliced(done)
+
+    def _sliced(self, done: Slice) -> Outcome:
+        self._counts.subtract(done.deleted)
+        self._log_bytes -= done.freed_bytes
+        return Outcome(count=done.count, more=done.more)
 
     # Logs
 
@@ -365,6 +377,7 @@ class Transaction:
             )
             size = sum(len(segment.data) for segment in new)
             self._sql(_BOUND, (seq, new[-1].last_seq, size))
+            self._log_bytes += size + SEGMENT_BYTES * len(new)
         return _APPLIED
 
     # Workers and hosts
@@ -431,4 +444,5 @@ _MAKE: dict[type[Any], Callable[[Transaction, Any], Outcome]] = {
     RemoveWorker: Transaction._remove_worker,
     RenewHost: Transaction._renew_host,
     RequestCancel: Transaction._request_cancel,
+    Retain: Transaction._retain,
 }

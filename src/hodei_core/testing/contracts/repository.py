@@ -187,6 +187,38 @@ class RepositoryContract(StoreSuite):
             assert await driver.get("old") is None
             assert (await driver.apply(Prune(at(20)))).count == 0
 
+    async def test_a_slice_deletes_no_more_than_its_limit_and_says_whether_more_is_left(
+        self,
+    ) -> None:
+        async with self.opened() as driver:
+            await driver.add_worker()
+            for name in ("a", "b", "c", "d", "e"):
+                await driver.finish(await driver.add(name))
+            await driver.finish(await driver.add("new"), seconds=500)
+            slice_ = Prune(at(100), limit=2)
+            outcomes = [await driver.apply(slice_) for _ in range(4)]
+            told = [(outcome.count, outcome.more) for outcome in outcomes]
+            assert told == [(2, True), (2, True), (1, False), (0, False)]
+            assert await selected(driver) == ["new"]
+
+    async def test_a_job_with_a_long_log_is_deleted_slice_by_slice(self) -> None:
+        async with self.opened() as driver:
+            await driver.add_worker()
+            job = await driver.start(await driver.add("long"))
+            for number in range(40):
+                await driver.append(job, segment(number + 1, b"x" * 500_000))
+            await driver.finish(job)
+            outcome = await driver.apply(Prune(at(100), limit=1))
+            while outcome.more:
+                assert outcome.count == 0
+                bounds = await driver.store.logs.bounds(job.id)
+                left = await driver.store.logs.read(job.id, after=0, max_bytes=1)
+                assert [one.first_seq for one in left] == [bounds.lost + 1]
+                assert bounds.last == 40
+                outcome = await driver.apply(Prune(at(100), limit=1))
+            assert outcome.count == 1
+            assert await driver.total() == 0
+
     async def test_jobs_that_have_not_ended_stay(self) -> None:
         async with self.opened() as driver:
             await driver.add_worker()
