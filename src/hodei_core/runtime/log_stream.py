@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import islice
 from types import TracebackType
 
@@ -213,29 +213,50 @@ class LogStream:
         buffer = self._reader.buffer(self._job_id)
         final = False
         while True:
-            if buffer is not None and self._cursor >= buffer.first - 1:
+            here = buffer is not None and self._cursor >= buffer.first - 1
+            if buffer is not None and here:
                 segments = buffer.read(self._cursor, BATCH_BYTES)
             else:
                 gap = await self._gap(buffer)
                 if gap is not None:
                     return gap
                 segments = await self._reader.read(self._job_id, self._cursor)
-            if segments:
+            if segments and segments[0].first_seq <= self._cursor + 1:
                 self._segments = iter(segments)
                 return None
-            if final or not self._follow:
-                self._segments = _END
-                return None
+            if segments or final or not self._follow:
+                if here:
+                    self._segments = _END
+                    return None
+                return await self._end_or_gap(buffer, segments)
             if buffer is not None and not buffer.closed:
                 await buffer.more()
             else:
                 buffer = await self._reader.follow(self._job_id)
                 final = buffer is None  # what was written until then is read once more
 
-    async def _gap(self, buffer: LogBuffer | None) -> LogEntry | None:
-        """Return what stands for the entries at the cursor that neither side holds any more."""
+    async def _end_or_gap(
+        self, buffer: LogBuffer | None, found: list[LogSegment]
+    ) -> LogEntry | None:
+        """Return a gap for what was deleted since the bounds were read; else it is the end."""
+        gap = await self._gap(buffer, found)
+        if gap is None:
+            self._segments = _END
+            if self._until is not None and self._cursor < self._until:
+                await self._reader.job(self._job_id)  # which may be gone altogether
+        return gap
+
+    async def _gap(
+        self, buffer: LogBuffer | None, found: Sequence[LogSegment] = ()
+    ) -> LogEntry | None:
+        """Return what stands for the entries at the cursor that neither side holds any more.
+
+        `found`: what the store had beyond them.
+        """
         bounds = await self._reader.bounds(self._job_id)
         lost, attempt = bounds.lost, bounds.lost_attempt
+        if found and found[0].first_seq - 1 > lost:
+            lost, attempt = found[0].first_seq - 1, found[0].attempt
         if buffer is not None and buffer.first - 1 < lost:
             lost, attempt = buffer.first - 1, buffer.left_attempt
         if self._cursor >= lost:

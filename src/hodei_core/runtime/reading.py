@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 
 from hodei_core.compat import override
@@ -99,6 +101,7 @@ class Reading(LogReader):
         number = job.attempts[-1].number
         before = bounds.last + 1
         whole = False
+        segments: list[LogSegment] = []
         while not all(tail.full for tail in tails.values()) and not whole:
             segments = await self.read_back(job.id, before)
             for segment in segments:
@@ -108,6 +111,8 @@ class Reading(LogReader):
                     break
                 tails[segment.source].prepend(segment.data)
             whole = whole or not segments or before <= 1
+        if not segments and before > bounds.lost + 1:  # more was deleted since
+            bounds = await self.bounds(job.id)
         lost = bounds.lost > 0 and bounds.lost_attempt == number
         return make_result(
             job,
@@ -139,7 +144,10 @@ class Reading(LogReader):
             if cursor < bounds.lost and number <= bounds.lost_attempt:
                 msg = f"entries up to {bounds.lost} of job {job_id} are no longer stored"
                 raise OutputLostError(msg, job_id=job_id, lost=bounds.lost - cursor)
-            segments = await self._next(job_id, max(cursor, bounds.lost))
+            cursor = max(cursor, bounds.lost)
+            segments = await self._next(job_id, cursor)
+            if _jumps(segments, cursor, bounds) and await self.bounds(job_id) != bounds:
+                continue  # more was deleted since
             for segment in segments:
                 if segment.attempt == number and source in (None, segment.source):
                     parts.append(segment.data)
@@ -227,6 +235,13 @@ class Reading(LogReader):
                 dispatching=host.dispatching,
             )
         )
+
+
+def _jumps(segments: Sequence[LogSegment], after: int, bounds: LogBounds) -> bool:
+    """Return whether entries that should follow a number are missing."""
+    if segments:
+        return segments[0].first_seq > after + 1
+    return after < bounds.last
 
 
 class _Tail:
