@@ -87,9 +87,9 @@ class ShadowReaders:
     ) -> None:
         self.shadow = shadow
         self.queue = SqliteJobQueue(shadow.select, clock, mine)
-        self.jobs = SqliteJobRepository(shadow.select)
+        self.jobs = SqliteJobRepository(shadow.select, shadow.select)
         self.workers = SqliteWorkerRegistry(shadow.select)
-        self.logs = SqliteLogStore(shadow.select)
+        self.logs = SqliteLogStore(shadow.select, shadow.select)
         self.hosts = SqliteHostRegistry(shadow.select, _never)
         self._by = by
 

@@ -14,10 +14,11 @@ _PAGE = 256  # segments read at once
 
 
 class SqliteLogStore(LogStore):
-    """Segments by the number of their first entry."""
+    """Segments by the number of their first entry; `list_rows` is for what may take long."""
 
-    def __init__(self, select: Select) -> None:
+    def __init__(self, select: Select, list_rows: Select) -> None:
         self._select = select
+        self._list = list_rows
 
     async def bounds(self, job_id: JobId) -> LogBounds:
         found = await self._select(
@@ -47,7 +48,7 @@ class SqliteLogStore(LogStore):
         self, job_id: JobId, which: str, arguments: tuple[object, ...], max_bytes: int
     ) -> list[LogSegment]:
         """Return segments up to `max_bytes`, at least one if there is any."""
-        sizes = await self._select(
+        sizes = await self._list(
             f"select length(data) from logs where job = {_JOB} {which} limit {_PAGE}",
             (rows.text(job_id), *arguments),
         )
@@ -59,7 +60,7 @@ class SqliteLogStore(LogStore):
             count += 1
         if not count:
             return []
-        found = await self._select(
+        found = await self._list(
             f"{_SIZED} {which} limit ?", (rows.text(job_id), *arguments, count)
         )
         return [rows.segment(row) for row in found]

@@ -78,10 +78,11 @@ def _events_of(found: Iterable[tuple[Any, ...]]) -> Iterator[JobEvent]:
 
 
 class SqliteJobRepository(JobRepository):
-    """Jobs by id and by filter."""
+    """Jobs by id and by filter; `list_rows` is for what may take long."""
 
-    def __init__(self, select: Select) -> None:
+    def __init__(self, select: Select, list_rows: Select) -> None:
         self._select = select
+        self._list = list_rows
 
     async def get(self, job_id: JobId) -> Job | None:
         found = await self._select(f"{_JOBS} where j.id = ?", (rows.text(job_id),))
@@ -103,7 +104,7 @@ class SqliteJobRepository(JobRepository):
             most = _PAGE if limit is None else min(_PAGE, limit - len(jobs))
             where = [*conditions, *(["j.seq < ?"] if before is not None else [])]
             bounds = () if before is None else (before,)
-            page = await self._select(
+            page = await self._list(
                 f"{_JOBS} {'where ' if where else ''}{' and '.join(where)} "
                 "order by j.seq desc limit ?",
                 (*arguments, *bounds, most),

@@ -83,12 +83,13 @@ class SqliteStore(Store):
         self._data_version = 0
         self._writing: aiosqlite.Connection | None = None
         self._reading: aiosqlite.Connection | None = None
+        self._listing: aiosqlite.Connection | None = None
         self._place: files.Place | None = None
         self._writer: Writer | None = None
         self._queue = SqliteJobQueue(self._select, SystemClock(), lambda: list(self._mine))
-        self._jobs = SqliteJobRepository(self._select)
+        self._jobs = SqliteJobRepository(self._select, self._list)
         self._workers = SqliteWorkerRegistry(self._select)
-        self._logs = SqliteLogStore(self._select)
+        self._logs = SqliteLogStore(self._select, self._list)
         self._hosts = SqliteHostRegistry(self._select, self._others_wrote)
 
     def __repr__(self) -> str:
@@ -152,6 +153,7 @@ class SqliteStore(Store):
         self._path = self._path.absolute()
         self._writing, self._place = await connection.open_writer(self._path, self._synchronous)
         self._reading = await connection.open_reader(self._path, self._place)
+        self._listing = await connection.open_reader(self._path, self._place)
         writing = self._writing
         self._writer = Writer(lambda batch: writing.executemany("", batch))
         self._data_version = await self._version()
@@ -173,8 +175,9 @@ class SqliteStore(Store):
                 await self._close()
 
     async def _close(self) -> None:
-        opened = [each for each in (self._reading, self._writing) if each is not None]
-        self._writer = self._reading = self._writing = None
+        connections = (self._listing, self._reading, self._writing)
+        opened = [each for each in connections if each is not None]
+        self._writer = self._listing = self._reading = self._writing = None
         self._mine.clear()
         if self._place is not None and self._place.is_lost():
             # SQLite would delete by name, at its end, what may be another store's by now.
@@ -195,9 +198,19 @@ class SqliteStore(Store):
             return await writer.apply(changes)
 
     async def _select(self, statement: str, arguments: Sequence[Any]) -> list[tuple[Any, ...]]:
-        reading = self._checked(self._reading)
+        return await self._fetch(self._reading, statement, arguments)
+
+    async def _list(self, statement: str, arguments: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Return what may take long: nothing that hands out work waits behind it."""
+        return await self._fetch(self._listing, statement, arguments)
+
+    async def _fetch(
+        self, reading: aiosqlite.Connection | None, statement: str, arguments: Sequence[Any]
+    ) -> list[tuple[Any, ...]]:
+        checked: aiosqlite.Connection = self._checked(reading)
         with faults.translated(self._path):
-            return list(await reading.execute_fetchall(statement, arguments))
+            found: Any = await checked.execute_fetchall(statement, arguments)
+        return list(found)
 
     def _checked(self, part: Any) -> Any:
         self._check_process()
