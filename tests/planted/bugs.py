@@ -189,7 +189,7 @@ BUGS = (
     Bug(
         "never look at what a dead host had covered",
         "runtime/neighbourhood.py",
-        "        self._dispatcher.others_wrote()\n\n    async def rescue",
+        "        self._dispatcher.look_at_all()\n\n    async def rescue",
         "\n    async def rescue",
     ),
     Bug(

@@ -22,6 +22,8 @@ from hodei_core.ports import (
     Change,
     Cover,
     JoinHost,
+    MarkDue,
+    Needs,
     Outcome,
     PutWorker,
     RemoveHost,
@@ -65,8 +67,8 @@ class Disk:
         self.readers: dict[object, anyio.Event] = {}
         """For each connection, what is set when another one has committed."""
 
-        self.news: list[tuple[object, JobEvent]] = []
-        """What was done to jobs, each with the connection that did it."""
+        self.news: list[tuple[object, JobEvent | None, Needs | None]] = []
+        """What was done to jobs: by which connection, and which class of needs changed by it."""
 
         self.may_be_gone: Callable[[WorkerId], bool] = lambda _: True
         """Whether a worker's row may be dropped: nothing of it is left outside."""
@@ -112,7 +114,8 @@ class Disk:
             for job, new in zip(outcome.jobs, outcome.new, strict=False):
                 if new:
                     self.jobs[job.id] = job
-                    self.news.append((by, job_events.submitted(job)))
+                    needs = None if job.spec.delay else Needs.of(job.spec)
+                    self.news.append((by, job_events.submitted(job), needs))
                     self._check_key(job)
                     self._note(f"accepted {job.id[:8]}")
         elif isinstance(change, RequestCancel):
@@ -126,6 +129,8 @@ class Disk:
         elif isinstance(change, RemoveWorker):
             self.workers.pop(change.worker_id, None)
             self._note(f"worker {change.worker_id} dropped")
+        elif isinstance(change, MarkDue):
+            self.news += [(by, None, Needs.of(job.spec)) for job in outcome.jobs]
         for job in outcome.jobs:
             if not isinstance(change, RequestCancel):
                 self.jobs[job.id] = job
@@ -169,7 +174,9 @@ class Disk:
                 raise self._history.broken(str(error)) from None
             self.jobs[after.id] = after
             number = before.attempt.number if before.state in _OPEN else 0
-            self.news += [(by, event) for event in job_events.moved(before.state, number, after)]
+            needs = Needs.of(before.spec) if before.state is JobState.PENDING else None
+            events = job_events.moved(before.state, number, after)
+            self.news += [(by, event, needs) for event in events]
             self.covers.pop(after.id, None)
             self._check_slots(after)
             if after.state.is_final:

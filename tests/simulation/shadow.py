@@ -70,6 +70,8 @@ class Shadow:
 
 def _in_no_order(shown: Any) -> Any:
     """Return what was read without the orders that no contract names."""
+    if isinstance(shown, News):
+        return attrs.evolve(shown, needs=tuple(sorted(shown.needs, key=repr)))
     if not isinstance(shown, list) or not shown:
         return shown
     if isinstance(shown[0], Needs):
@@ -104,7 +106,11 @@ class ShadowReaders:
         got = await getattr(getattr(self, side), name)(*arguments, **more)
         while isinstance(got, News) and got.more:
             rest = await self.hosts.news(**more)
-            got = attrs.evolve(rest, events=got.events + rest.events)
+            got = attrs.evolve(
+                rest,
+                events=got.events + rest.events,
+                needs=tuple(dict.fromkeys(got.needs + rest.needs)),
+            )
         self.shadow.check(name, expected, got)
 
 

@@ -276,9 +276,15 @@ class _Hosts(HostRegistry):
         shown = News(
             events=tuple(
                 event
-                for by, event in told
+                for by, event, _ in told
+                if event is not None
                 if everything or (by is not self._store and isinstance(event, JobFinished))
-            )
+            ),
+            needs=tuple(
+                dict.fromkeys(
+                    needs for by, _, needs in told if by is not self._store and needs is not None
+                )
+            ),
         )
         await self._store.check("hosts", "news", shown, everything=everything)
         return shown

@@ -11,6 +11,7 @@ from hodei_core.hosts import HostRecord
 from hodei_core.ids import HostId, JobId
 from hodei_core.jobs import Job
 from hodei_core.ports.changes import CancelRequest
+from hodei_core.scheduling.needs import Needs
 from hodei_core.values import Value
 from hodei_core.workers import Worker
 
@@ -24,6 +25,9 @@ class News(Value):
 
     missed: int = 0
     """How many came before these and can no longer be told; at least one if any."""
+
+    needs: tuple[Needs, ...] = ()
+    """The classes of needs in which others let jobs into the queue, or took some out of it."""
 
     more: bool = False
     """Whether to ask again at once: there was too much for one answer."""
@@ -48,7 +52,8 @@ class HostRegistry(ABC):
         """Return what was done to jobs since the last call, or since the opening.
 
         `everything`: all of it, what this host did as well, in the order of the commits. If not:
-        how jobs ended that others ended. What is older than some 20,000 events may be missed.
+        how jobs ended that others ended. `needs` is told in either case. What is older than some
+        20,000 events may be missed.
         """
 
     @abstractmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
@@ -135,9 +135,14 @@ class Assigner:
         self._backlog.wake_all()
         self._demand_changed = True
 
-    async def load(self) -> None:
-        """Bring into view what the store holds."""
-        for needs in await insist(self._queue.needs, "show its queue"):
+    async def load_all(self) -> None:
+        """Bring into view what the store holds, and nothing else."""
+        known = dict.fromkeys(of.needs for of in self._backlog.classes())
+        await self.load(known | dict.fromkeys(await insist(self._queue.needs, "show its queue")))
+
+    async def load(self, classes: Iterable[Needs]) -> None:
+        """Bring into view what the store holds of some classes of needs."""
+        for needs in classes:
             await self._refill(needs)
 
     async def refill(self) -> None:

@@ -90,6 +90,7 @@ class Dispatcher:
         self._ticking = False
         self._rescued: dict[JobId, tuple[Job, Ending]] = {}
         self._others_wrote = False
+        self._all_unsure = False
         self._untold = False
         """Whether something was done here that a shared store has not been asked to tell."""
 
@@ -126,7 +127,7 @@ class Dispatcher:
             deadlines=deadlines,
             stuck_after=stuck_after,
             wake=self.wake,
-            unsure=self.others_wrote,
+            unsure=self.look_at_all,
         )
 
     # What others tell it; nothing of this waits
@@ -166,9 +167,14 @@ class Dispatcher:
         self.wake()
 
     def others_wrote(self) -> None:
-        """Take note that the store may have changed otherwise than by what was planned here."""
+        """Take note that others have changed the store, which tells what they did."""
         self._others_wrote = True
         self.wake()
+
+    def look_at_all(self) -> None:
+        """Take note that the store may have changed in ways that nothing tells of."""
+        self._all_unsure = True
+        self.others_wrote()
 
     def rescue(self, job: Job, ending: Ending) -> None:
         """Write the end of an attempt of a dead host, unless somebody else does first."""
@@ -250,7 +256,7 @@ class Dispatcher:
 
     async def _load(self) -> None:
         if self._dispatching:
-            await self._assigner.load()
+            await self._assigner.load_all()
         await self._waiting.load()
 
     async def run(self) -> None:
@@ -370,8 +376,12 @@ class Dispatcher:
     async def _look_around(self) -> None:
         """Take up what other hosts wrote: new jobs, requests, ends."""
         self._others_wrote = False
-        await self._load()
-        self._assigner.fleet_changed()
+        if self._all_unsure:
+            self._all_unsure = False
+            await self._load()
+            self._assigner.fleet_changed()
+        else:
+            await self._waiting.load()
         hosts = self._store.hosts
         if hosts is not None:
             list_requests = partial(hosts.cancel_requests, self._fleet.host_id)
@@ -389,6 +399,10 @@ class Dispatcher:
             news = await insist(tell, "tell what was done")
             more = news.more
             self._reporter.news(news)
+            if news.missed:
+                self.look_at_all()
+            elif self._dispatching:
+                await self._assigner.load(news.needs)
             for job_id in self._waited_for(news):
                 job = await insist(partial(self._store.jobs.get, job_id), "show a job")
                 if job is not None and job.state.is_final:

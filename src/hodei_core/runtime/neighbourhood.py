@@ -83,11 +83,11 @@ class Neighbourhood:
         """Go on under another id."""
         self._fleet.host_id = host_id
         self._dispatcher.pause(False)
-        self._dispatcher.others_wrote()
+        self._dispatcher.look_at_all()
 
     def others_changed(self) -> None:
         """Look at the store again: what the host that went had covered is anybody's now."""
-        self._dispatcher.others_wrote()
+        self._dispatcher.look_at_all()
 
     async def rescue(self) -> None:
         """Take care of what hosts that are not registered have left."""

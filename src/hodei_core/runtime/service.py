@@ -139,7 +139,7 @@ class Service:
         try:
             (outcome,) = await self._host.store.apply([change])
         except HodeiError:
-            self._host.dispatcher.others_wrote()  # the change may be stored all the same
+            self._host.dispatcher.look_at_all()  # the change may be stored all the same
             raise
         if outcome.error is not None:
             raise outcome.error

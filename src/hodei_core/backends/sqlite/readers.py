@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from datetime import datetime
 from typing import Any
 
+import anyio
+
 from hodei_core.backends.sqlite import rows
 from hodei_core.clock import Clock
 from hodei_core.errors import JobNotFoundError
@@ -34,6 +36,7 @@ Select = Callable[[str, Sequence[Any]], Awaitable[list[tuple[Any, ...]]]]
 
 _JOBS = f"select {rows.JOB_COLUMNS} from jobs j join specs s on s.seq = j.seq"
 _PAGE = 1_000  # jobs read at once
+_JOBS_A_TURN = 32  # made of rows before other tasks get their turn
 _CLASSES = """
 with recursive classes (needs) as (
     select min(needs) from jobs where queued = 1
@@ -58,14 +61,19 @@ where o.queued = 1 and o.needs = j.needs
 _IS_QUEUED = "select 1 from jobs where id = ? and queued = 1"
 
 
-def jobs_of(found: Iterable[tuple[Any, ...]]) -> list[Job]:
-    """Return the jobs of rows; one that cannot be read is left out, and said once a row."""
+async def jobs_of(found: Sequence[tuple[Any, ...]]) -> list[Job]:
+    """Return the jobs of rows; one that cannot be read is left out, and said once a row.
+
+    Other tasks get their turn between a few of them.
+    """
     jobs: list[Job] = []
-    for row in found:
+    for count, row in enumerate(found, 1):
         try:
             jobs.append(rows.job(row))
         except (ValueError, TypeError, KeyError) as error:
             logger.warning("job %r cannot be read: %r", row[1], error, extra={"action": "read"})
+        if not count % _JOBS_A_TURN:
+            await anyio.sleep(0)
     return jobs
 
 
@@ -86,7 +94,7 @@ class SqliteJobRepository(JobRepository):
 
     async def get(self, job_id: JobId) -> Job | None:
         found = await self._select(f"{_JOBS} where j.id = ?", (rows.text(job_id),))
-        return next(iter(jobs_of(found)), None)
+        return next(iter(await jobs_of(found)), None)
 
     async def select(
         self, matching: JobFilter, *, limit: int | None, after: JobId | None = None
@@ -109,7 +117,7 @@ class SqliteJobRepository(JobRepository):
                 "order by j.seq desc limit ?",
                 (*arguments, *bounds, most),
             )
-            jobs += jobs_of(page)
+            jobs += await jobs_of(page)
             if len(page) < most:
                 break
             before = page[-1][0]
@@ -153,7 +161,7 @@ class SqliteJobQueue(JobQueue):
         mine = [rows.text(host_id) for host_id in self._mine()]
         statement = _PEEK.format(mine=", ".join("?" * len(mine)))
         now = rows.instant(self._clock.now())
-        return jobs_of(
+        return await jobs_of(
             await self._select(statement, (rows.needs_content(needs), *mine, now, limit))
         )
 
@@ -172,7 +180,7 @@ class SqliteJobQueue(JobQueue):
         self, before: datetime, after: tuple[datetime, int] | None, limit: int
     ) -> list[Job]:
         seen = (-1, 0) if after is None else (rows.instant(after[0]), after[1])
-        return jobs_of(
+        return await jobs_of(
             await self._select(
                 f"{_JOBS} where j.queued = 1 and j.due_at <= ? and (j.due_at, j.seq) > (?, ?) "
                 "order by j.due_at, j.seq limit ?",
@@ -182,7 +190,7 @@ class SqliteJobQueue(JobQueue):
 
     async def expiring(self, after: tuple[datetime, int] | None, limit: int) -> list[Job]:
         seen = (-1, 0) if after is None else (rows.instant(after[0]), after[1])
-        return jobs_of(
+        return await jobs_of(
             await self._select(
                 f"{_JOBS} where j.expires_at is not null and (j.expires_at, j.seq) > (?, ?) "
                 "order by j.expires_at, j.seq limit ?",
@@ -224,6 +232,12 @@ _NEWS = f"""
 select {rows.TOLD_COLUMNS} from events e join jobs j on j.seq = e.job
 where e.id > ? and e.id <= ? {{which}} order by e.id
 """
+_TOLD = f"and e.kind <> '{rows.DUE}'"
+_TOUCHED = """
+select content from needs where id in (
+    select needs from events where id > ? and id <= ? and writer <> ? and needs is not null
+) order by id
+"""
 _ENDS = f"and e.kind = '{rows.FINISHED}' and e.writer <> ?"
 _NEWS_BOUNDS = "select coalesce(min(id), 0), coalesce(max(id), 0) from events"
 _NEWS_PAGE = 512  # events looked at together
@@ -257,12 +271,16 @@ class SqliteHostRegistry(HostRegistry):
         ((oldest, newest),) = await self._select(_NEWS_BOUNDS, ())
         first = max(self._heard, oldest - 1)
         last = min(newest, first + _NEWS_PAGE)
-        if everything:
-            found = await self._select(_NEWS.format(which=""), (first, last))
-        else:
-            found = await self._select(_NEWS.format(which=_ENDS), (first, last, self._writer))
+        which, arguments = (_TOLD, ()) if everything else (_ENDS, (self._writer,))
+        found = await self._select(_NEWS.format(which=which), (first, last, *arguments))
+        touched = await self._select(_TOUCHED, (first, last, self._writer))
         missed, self._heard = first - self._heard, last
-        return News(events=tuple(_events_of(found)), missed=missed, more=last < newest)
+        return News(
+            events=tuple(_events_of(found)),
+            needs=tuple(rows.needs(content) for (content,) in touched),
+            missed=missed,
+            more=last < newest,
+        )
 
     async def abandoned_workers(self) -> list[Worker]:
         return await workers(
@@ -270,7 +288,7 @@ class SqliteHostRegistry(HostRegistry):
         )
 
     async def abandoned_jobs(self) -> list[Job]:
-        return jobs_of(
+        return await jobs_of(
             await self._select(
                 f"{_JOBS} where j.worker is not null "
                 "and (j.host is null or j.host not in (select id from hosts)) order by j.seq",

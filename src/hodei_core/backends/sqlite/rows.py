@@ -346,7 +346,9 @@ def cancel_request(cancel_at: int | None, reason: Text) -> CancelRequest | None:
 
 # Events
 
-EVENT_COLUMNS = "writer, job, version, kind, at, attempt, worker, state, reason, exit_code, due_at"
+EVENT_COLUMNS = (
+    "writer, job, needs, version, kind, at, attempt, worker, state, reason, exit_code, due_at"
+)
 """What `event` makes of an event."""
 
 TOLD_COLUMNS = (
@@ -355,13 +357,13 @@ TOLD_COLUMNS = (
 )
 """What `told` makes an event of, from `events e` and `jobs j`."""
 
-FINISHED = "finished"
-"""The kind of the event that a job is final."""
+FINISHED, DUE = "finished", "due"
+"""The kinds of the events that a job is final, and that it came into the queue with time."""
 
 
-def event(writer: int, seq: int, event: JobEvent) -> tuple[Any, ...]:
-    """Return the row of an event."""
-    head = (writer, seq, event.version)
+def event(writer: int, seq: int, needs: int | None, event: JobEvent) -> tuple[Any, ...]:
+    """Return the row of an event; `needs`: the class whose queue changed."""
+    head = (writer, seq, needs, event.version)
     at = instant(event.at)
     if isinstance(event, JobSubmitted):
         return (*head, "submitted", at, None, None, None, None, None, None)

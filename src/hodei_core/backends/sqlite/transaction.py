@@ -48,7 +48,7 @@ _OPEN = (JobState.ASSIGNED, JobState.RUNNING)
 
 _JOBS = f"select {rows.JOB_COLUMNS} from jobs j join specs s on s.seq = j.seq"
 _CURRENT = """
-select seq, state, version, attempt, worker, attempts, cancel_at, cancel_reason
+select seq, needs, queued, state, version, attempt, worker, attempts, cancel_at, cancel_reason
 from jobs where id = ?
 """
 _INSERT = """
@@ -88,7 +88,11 @@ _BOUND = """
 insert into log_bounds (job, last, bytes) values (?, ?, ?)
 on conflict (job) do update set last = excluded.last, bytes = bytes + excluded.bytes
 """
-_EVENT = f"insert into events ({rows.EVENT_COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_EVENT = f"insert into events ({rows.EVENT_COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_DUE = f"""
+insert into events (writer, job, version, kind, needs, at)
+select ?, seq, version, '{rows.DUE}', needs, due_at from jobs where seq = ?
+"""
 _EVENTS_KEPT = 20_000
 _EVENTS_TRIMMED = 1_000  # events between two removals of the oldest
 _LOG_BYTES = "select bytes from totals where name = 'logs'"
@@ -183,6 +187,7 @@ class Transaction:
             retried_from=submission.retried_from,
         )
         waiting_for = job.waiting_for
+        needs, queued = self._class(Needs.of(spec)), rows.queued(job)
         cursor = self._sql(
             _INSERT,
             (
@@ -190,9 +195,9 @@ class Transaction:
                 _PENDING,
                 None if waiting_for is None else waiting_for.value,
                 job.version,
-                self._class(Needs.of(spec)),
+                needs,
                 spec.priority,
-                rows.queued(job),
+                queued,
                 rows.text(spec.name),
                 rows.instant(job.submitted_at),
                 rows.instant(job.due_at),
@@ -209,7 +214,7 @@ class Transaction:
             labels = [(rows.text(k), rows.text(v), seq) for k, v in spec.labels.items()]
             self._many("insert into labels values (?, ?, ?)", labels)
         self._counts[_PENDING] += 1
-        self._tell(seq, (job_events.submitted(job),))
+        self._tell(seq, needs if queued == rows.QUEUED else None, (job_events.submitted(job),))
         return Job.accepted(
             id=job.id, spec=spec, seq=seq, at=submission.at, retried_from=job.retried_from
         )
@@ -219,7 +224,7 @@ class Transaction:
         current = self._sql(_CURRENT, (rows.text(job.id),)).fetchone()
         if current is None:
             return _REFUSED
-        seq, state, version, number, worker, attempts, cancel_at, cancel_reason = current
+        seq, needs, queued, state, version, number, worker, attempts, cancel_at, why = current
         if version != change.expected or (job.state is _ASSIGNED and not self._hold(job)):
             return Outcome(applied=False, jobs=(self._stored(seq),))
         is_open = job.state in _OPEN
@@ -250,7 +255,8 @@ class Transaction:
         )
         self._counts[state] -= 1
         self._counts[job.state.value] += 1
-        self._tell(seq, job_events.moved(JobState(state), number or 0, job))
+        waited = None if queued is None else needs
+        self._tell(seq, waited, job_events.moved(JobState(state), number or 0, job))
         if worker is not None and not is_open:
             self._release(worker, attempts, job)
         if cancel_at is None:
@@ -259,10 +265,11 @@ class Transaction:
             self._sql(
                 "update jobs set cancel_at = null, cancel_reason = null where seq = ?", (seq,)
             )
-        return Outcome(cancel=rows.cancel_request(cancel_at, cancel_reason))
+        return Outcome(cancel=rows.cancel_request(cancel_at, why))
 
-    def _tell(self, seq: int, events: Iterable[JobEvent]) -> None:
-        self._events += [rows.event(self._writer, seq, event) for event in events]
+    def _tell(self, seq: int, needs: int | None, events: Iterable[JobEvent]) -> None:
+        """Note what is told to others; `needs`: the class whose queue changed."""
+        self._events += [rows.event(self._writer, seq, needs, event) for event in events]
 
     def _hold(self, job: Job) -> bool:
         """Take a slot of the worker that a job is assigned to; return whether there was one."""
@@ -314,6 +321,7 @@ class Transaction:
             f"update jobs set queued = {rows.QUEUED}, waiting_for = 'capacity' where seq = ?",
             [(job.seq,) for job in jobs],
         )
+        self._many(_DUE, [(self._writer, job.seq) for job in jobs])
         return Outcome(jobs=jobs)
 
     def _cover(self, change: Cover) -> Outcome:

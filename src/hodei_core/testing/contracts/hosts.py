@@ -25,6 +25,7 @@ from hodei_core.ports import (
     RenewHost,
     Store,
 )
+from hodei_core.resources import Resources
 from hodei_core.states import JobState, Reason
 from hodei_core.testing.contracts.driver import StoreDriver, StoreSuite
 from hodei_core.testing.contracts.samples import WORKER, at, segment, worker
@@ -153,7 +154,8 @@ class HostContract(StoreSuite):
                     job_events.assigned(before.assigned(WORKER, "p", at(1), host_id=A)),
                     job_events.started(running),
                     *job_events.ended(JobState.RUNNING, 1, final),
-                )
+                ),
+                needs=(Needs.of(before.spec),),
             )
             assert await hosts(b).news(everything=True) == News()
             assert (await hosts(a).news(everything=True)).events[1:] == told.events
@@ -188,6 +190,27 @@ class HostContract(StoreSuite):
             news = await hosts(b).news(everything=False)
             assert news.events == job_events.ended(JobState.PENDING, 0, final)
             assert await hosts(b).news(everything=True) == News()
+
+    async def test_the_classes_are_told_whose_queue_others_changed(self) -> None:
+        async with self.shared() as (a, b):
+            await a.add_worker()
+            plain, large = await a.add("plain"), await a.add("large", resources=Resources(4))
+            delayed = await a.add("delayed", resources=Resources(2), delay=5)
+            of = {job.id: Needs.of(job.spec) for job in (plain, large, delayed)}
+
+            async def touched() -> set[Needs]:
+                return set((await hosts(b).news(everything=False)).needs)
+
+            assert await touched() == {of[plain.id], of[large.id]}
+            await b.add("mine", resources=Resources(3))
+            assert await touched() == set()
+            await a.mark_due(6)
+            assert await touched() == {of[delayed.id]}
+            job = await a.move(plain, assigned(plain, A))
+            await a.cancel(large)
+            assert await touched() == {of[plain.id], of[large.id]}
+            await a.finish(await a.start(job))
+            assert await touched() == set()
 
     async def test_jobs_that_expire_are_shown_the_soonest_first(self) -> None:
         async with self.shared() as (a, b):

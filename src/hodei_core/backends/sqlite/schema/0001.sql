@@ -132,7 +132,8 @@ create table events (
     writer integer not null, -- which opening of the file did it
     job integer not null,
     version integer not null,
-    kind text not null, -- submitted, assigned, started, retried or finished
+    kind text not null, -- submitted, due, assigned, started, retried or finished
+    needs integer, -- in which class the queue changed by it
     at integer not null,
     attempt integer,
     worker text,
