@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -174,15 +174,6 @@ except Exception as error:
 """
 
 
-@pytest.fixture
-def way_in() -> Iterator[Path]:
-    """A folder that everybody may pass through, which pytest's are not."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        yield folder
-
-
 @needs_root
 @pytest.mark.parametrize(
     ("folder_mode", "file_mode", "says"),
@@ -195,31 +186,34 @@ def way_in() -> Iterator[Path]:
     ],
 )
 async def test_without_permission_a_file_is_refused_untouched(
-    way_in: Path, folder_mode: int, file_mode: int | None, says: str
+    folder_mode: int, file_mode: int | None, says: str
 ) -> None:
-    inner = way_in / "inner"
-    inner.mkdir()
-    path = inner / "jobs.db"
-    if file_mode is not None:
-        await make(path)
-        path.chmod(file_mode)
-    inner.chmod(folder_mode)
-    before = look(inner)
-    done = python(AS_NOBODY, path)
-    assert done.stdout.startswith("StoreInvalidError"), done
-    assert says in done.stdout
-    assert str(path) in done.stdout
-    assert look(inner) == before
+    with TemporaryDirectory() as name:  # nobody can enter the folders of the test runner
+        folder = Path(name)
+        path = folder / "jobs.db"
+        if file_mode is not None:
+            await make(path)
+            path.chmod(file_mode)
+        folder.chmod(folder_mode)
+        before = look(folder)
+        done = python(AS_NOBODY, path)
+        assert done.stdout.startswith("StoreInvalidError"), done
+        assert says in done.stdout
+        assert str(path) in done.stdout
+        assert look(folder) == before
 
 
 @needs_root
-async def test_a_file_system_that_cannot_be_written_is_named(way_in: Path) -> None:
-    script = f"""
-    mount -t tmpfs none {way_in} && touch {way_in}/jobs.db &&
-    mount -o remount,ro {way_in} && exec "$@"
-    """
-    done = python(AS_NOBODY, way_in / "jobs.db", before=["unshare", "-m", "sh", "-c", script, "-"])
-    assert "folder cannot be written" in done.stdout, done
+async def test_a_file_system_that_cannot_be_written_is_named() -> None:
+    with TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        script = f"""
+        mount -t tmpfs none {name} && touch {name}/jobs.db &&
+        mount -o remount,ro {name} && exec "$@"
+        """
+        path = Path(name) / "jobs.db"
+        done = python(AS_NOBODY, path, before=["unshare", "-m", "sh", "-c", script, "-"])
+        assert "folder cannot be written" in done.stdout, done
 
 
 # SQLite and file systems

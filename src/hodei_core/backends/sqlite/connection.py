@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hodei_core.backends.sqlite import faults, files, schema
 from hodei_core.backends.sqlite.writer import WritingConnection
 from hodei_core.compat import override
 
+_TRIES = 50  # within the time that a call waits
 _UNUSED = 64  # rows a chunk, which only a cursor that is iterated has
 
 
@@ -89,9 +91,11 @@ async def open_writer(
         with faults.translated(path):
             connection = files.connect(real, WritingConnection)
             try:
-                connection.execute("pragma journal_mode = wal")
                 connection.execute(f"pragma synchronous = {synchronous}")
+                # A fresh schema would fill the log, which is never small again.
                 schema.migrate(connection)
+                _begin_log(connection)
+                schema.check(connection)  # the log is there from the first read on
                 connection.place = files.Place(path, real)
             except BaseException:
                 connection.close()
@@ -101,6 +105,22 @@ async def open_writer(
 
     connection = await Connection(connect)
     return connection, places[0]
+
+
+def _begin_log(connection: sqlite3.Connection) -> None:
+    """Have changes written to a log beside the file, so that readers wait for nobody.
+
+    SQLite itself does not wait for those who are in the way of that.
+    """
+    for left in range(_TRIES, -1, -1):
+        try:
+            connection.execute("pragma journal_mode = wal")
+        except sqlite3.OperationalError as error:
+            if not (left and faults.is_busy(error)):
+                raise
+            time.sleep(files.BUSY_SECONDS / _TRIES)
+        else:
+            return
 
 
 async def open_reader(path: Path, place: files.Place) -> aiosqlite.Connection:

@@ -54,6 +54,11 @@ def is_busy(error: BaseException | None) -> bool:
     return isinstance(error, sqlite3.Error) and code_of(error) in (_BUSY, _LOCKED, _PROTOCOL)
 
 
+def is_full(error: BaseException | None) -> bool:
+    """Return whether an error says that there is no space."""
+    return isinstance(error, sqlite3.Error) and code_of(error) == _FULL
+
+
 def concerns_all(error: BaseException | None) -> bool:
     """Return whether an error is the file's, and not that of a single change."""
     return isinstance(error, (HodeiError, sqlite3.OperationalError)) or (

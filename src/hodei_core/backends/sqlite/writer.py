@@ -6,11 +6,11 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 
-from hodei_core.backends.sqlite.faults import concerns_all, is_busy
+from hodei_core.backends.sqlite.faults import concerns_all, is_busy, is_full
 from hodei_core.backends.sqlite.files import BUSY_SECONDS, Place
 from hodei_core.backends.sqlite.transaction import Transaction
 from hodei_core.clock import SystemClock
@@ -19,6 +19,8 @@ from hodei_core.ports import Change, Needs, Outcome
 
 _EARLY_SECONDS = 0.5
 _CLOCK = SystemClock()
+T = TypeVar("T")
+
 _MOST = 512  # calls in one commit: those behind them are not kept waiting for longer
 
 
@@ -40,9 +42,16 @@ class Call:
 class Batch:
     """Calls that are committed together."""
 
-    def __init__(self, calls: list[Call], number: int, tell: Callable[[Batch], None]) -> None:
+    def __init__(
+        self,
+        calls: list[Call],
+        number: int,
+        tell: Callable[[Batch], None],
+        give_up: Callable[[list[Call]], None],
+    ) -> None:
         self.calls = calls
         self.number = number
+        self._give_up = give_up
         self.taken = False
         """Whether the connection's thread has it: from then on it is committed."""
 
@@ -61,6 +70,8 @@ class Batch:
         while calls:
             connection.wait_for_others(min(call.until for call in calls) - _CLOCK.monotonic())
             error = self._commit(connection, calls)
+            if is_full(error) and connection.reclaim():
+                error = self._commit(connection, calls)
             patient: list[Call] = []
             if is_busy(error):
                 now = _CLOCK.monotonic()
@@ -72,6 +83,8 @@ class Batch:
             else:
                 for call in calls:
                     call.error = self._commit(connection, [call])
+            if patient:
+                self._give_up(calls)
             calls = patient
         self._tell(self)
 
@@ -107,6 +120,17 @@ class WritingConnection(sqlite3.Connection):
         if seconds < BUSY_SECONDS - _EARLY_SECONDS or self._patience != BUSY_SECONDS:
             self._patience = seconds if seconds < BUSY_SECONDS - _EARLY_SECONDS else BUSY_SECONDS
             self.execute(f"pragma busy_timeout = {round(self._patience * 1000)}")
+
+    def reclaim(self) -> bool:
+        """Write what is in the log to the file, so that its space is used again.
+
+        Returns whether that was done.
+        """
+        try:
+            _, written, moved = self.execute("pragma wal_checkpoint(passive)").fetchone()
+        except sqlite3.Error:
+            return False
+        return bool(written and written == moved)
 
     def commit_calls(self, calls: Sequence[Call], number: int) -> None:
         """Make the changes of these calls in one transaction, as the writer of that number.
@@ -181,7 +205,7 @@ class Writer:
 
     def _go_on(self) -> None:
         if self._batch is None and self._waiting:
-            self._batch = Batch(self._waiting[:_MOST], self.number, self._tell)
+            self._batch = Batch(self._waiting[:_MOST], self.number, self._tell, self._give_up)
             del self._waiting[:_MOST]
             self._run(self._batch)
 
@@ -202,20 +226,35 @@ class Writer:
                 call.error = error
             self._finished(batch)
 
+    # In the connection's thread
+
     def _tell(self, batch: Batch) -> None:
-        """Take note, in the connection's thread, that a batch is committed."""
+        """Take note that a batch is committed."""
+        self._soon(self._finished, batch)
+
+    def _give_up(self, calls: list[Call]) -> None:
+        """Take note that some calls of a batch waited long enough for a file that is locked."""
+        self._soon(_release, calls)
+
+    def _soon(self, do: Callable[[T], None], about: T) -> None:
         try:
-            self._loop.call_soon_threadsafe(self._finished, batch)
+            self._loop.call_soon_threadsafe(do, about)
         except RuntimeError:  # the loop is closed: nobody waits any more
             return
+
+    # In the event loop
 
     def _finished(self, batch: Batch) -> None:
         if batch is not self._batch:
             return
         self._batch = None
-        for call in batch.calls:
-            call.done.set()
+        _release(batch.calls)
         self._go_on()
         if self._idle is not None and not self._waiting:
             self._idle.set()
             self._idle = None
+
+
+def _release(calls: list[Call]) -> None:
+    for call in calls:
+        call.done.set()
