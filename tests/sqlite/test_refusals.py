@@ -203,17 +203,27 @@ async def test_without_permission_a_file_is_refused_untouched(
         assert look(folder) == before
 
 
+OPEN = """
+import asyncio, sys
+from hodei_core import Hodei
+
+async def main():
+    async with Hodei(sys.argv[1], providers=[]) as hodei:
+        await hodei.submit("true")
+
+asyncio.run(main())
+"""
+
+
 @needs_root
-async def test_a_file_system_that_cannot_be_written_is_named() -> None:
-    with TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        script = f"""
-        mount -t tmpfs none {name} && touch {name}/jobs.db &&
-        mount -o remount,ro {name} && exec "$@"
-        """
-        path = Path(name) / "jobs.db"
-        done = python(AS_NOBODY, path, before=["unshare", "-m", "sh", "-c", script, "-"])
-        assert "folder cannot be written" in done.stdout, done
+def test_a_file_system_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    script = f"""
+    mount -t tmpfs none {tmp_path} && touch {tmp_path}/jobs.db &&
+    mount -o remount,ro {tmp_path} && exec "$@"
+    """
+    done = python(OPEN, tmp_path / "jobs.db", before=["unshare", "-m", "sh", "-c", script, "-"])
+    assert "StoreInvalidError" in done.stderr, done
+    assert "folder cannot be written" in done.stderr
 
 
 # SQLite and file systems
@@ -292,17 +302,7 @@ def test_bind_mounts_overlays_and_tmpfs_are_fine(tmp_path: Path) -> None:
         HODEI_PLACE=$place "$@" {tmp_path}/$place/jobs.db || exit 1
     done
     """
-    program = """
-    import asyncio, sys
-    from hodei_core import Hodei
-
-    async def main():
-        async with Hodei(sys.argv[1], providers=[]) as hodei:
-            await hodei.submit("true")
-
-    asyncio.run(main())
-    """
-    done = python(program, before=["unshare", "-m", "sh", "-c", script, "-"])
+    done = python(OPEN, before=["unshare", "-m", "sh", "-c", script, "-"])
     assert done.returncode == 0, done
 
 
