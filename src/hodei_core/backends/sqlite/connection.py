@@ -12,7 +12,8 @@ from typing import Any
 
 import aiosqlite
 
-from hodei_core.backends.sqlite import faults, files, schema
+from hodei_core.backends.sqlite import faults, files, pragmas, schema
+from hodei_core.backends.sqlite.checkpoints import Checkpoints
 from hodei_core.backends.sqlite.writer import WritingConnection
 from hodei_core.compat import override
 
@@ -91,12 +92,14 @@ async def open_writer(
         with faults.translated(path):
             connection = files.connect(real, WritingConnection)
             try:
-                connection.execute(f"pragma synchronous = {synchronous}")
+                for pragma in (*pragmas.FIRST, f"synchronous = {synchronous}"):
+                    connection.execute(f"pragma {pragma}")
                 # A fresh schema would fill the log, which is never small again.
                 schema.migrate(connection)
                 _begin_log(connection)
                 schema.check(connection)  # the log is there from the first read on
                 connection.place = files.Place(path, real)
+                connection.checkpoints = Checkpoints(real)
             except BaseException:
                 connection.close()
                 raise

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import anyio
 
+from hodei_core.backends.sqlite.checkpoints import Checkpoints
 from hodei_core.backends.sqlite.faults import concerns_all, is_busy, is_full
 from hodei_core.backends.sqlite.files import BUSY_SECONDS, Place
 from hodei_core.backends.sqlite.transaction import Transaction
@@ -106,6 +107,8 @@ class WritingConnection(sqlite3.Connection):
         self.place: Place | None = None
         """Where its file must be for it to write."""
 
+        self.checkpoints: Checkpoints | None = None
+
     @override
     def executemany(self, sql: str, parameters: Any, /) -> sqlite3.Cursor:
         if isinstance(parameters, Batch):
@@ -150,6 +153,8 @@ class WritingConnection(sqlite3.Connection):
             if self.in_transaction:
                 self.execute("rollback")
             raise
+        if self.checkpoints is not None:
+            self.checkpoints.committed(self)
         self._classes.update(transaction.added)
         for call, made in zip(calls, outcomes, strict=True):
             call.outcomes = made
