@@ -27,25 +27,25 @@ CREATE TABLE events (
     exit_code integer,
     due_at integer
 );
-INSERT INTO "events" VALUES(1,59880684805787169,1,1,'submitted',1,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
-INSERT INTO "events" VALUES(2,59880684805787169,2,1,'submitted',2,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
-INSERT INTO "events" VALUES(3,59880684805787169,2,2,'assigned',2,1577836801000000,1,'worker',NULL,NULL,NULL,NULL);
-INSERT INTO "events" VALUES(4,59880684805787169,2,3,'started',NULL,1577836802000000,1,'worker',NULL,NULL,NULL,NULL);
-INSERT INTO "events" VALUES(5,59880684805787169,2,4,'retried',NULL,1577836803000000,1,NULL,NULL,'exit_code',NULL,1577836809000000);
-INSERT INTO "events" VALUES(6,59880684805787169,3,1,'submitted',NULL,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
-INSERT INTO "events" VALUES(7,59880684805787169,4,1,'submitted',1,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
-INSERT INTO "events" VALUES(8,59880684805787169,5,1,'submitted',1,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
-INSERT INTO "events" VALUES(9,59880684805787169,5,2,'assigned',1,1577836801000000,1,'worker',NULL,NULL,NULL,NULL);
-INSERT INTO "events" VALUES(10,59880684805787169,5,3,'started',NULL,1577836802000000,1,'worker',NULL,NULL,NULL,NULL);
-INSERT INTO "events" VALUES(11,59880684805787169,6,1,'submitted',1,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
-INSERT INTO "events" VALUES(12,59880684805787169,6,2,'assigned',1,1577836801000000,1,'worker',NULL,NULL,NULL,NULL);
-INSERT INTO "events" VALUES(13,59880684805787169,6,3,'started',NULL,1577836802000000,1,'worker',NULL,NULL,NULL,NULL);
-INSERT INTO "events" VALUES(14,59880684805787169,6,4,'finished',NULL,1577836803000000,NULL,NULL,'succeeded',NULL,0,NULL);
-INSERT INTO "events" VALUES(15,59880684805787169,7,1,'submitted',1,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
-INSERT INTO "events" VALUES(16,59880684805787169,7,2,'finished',1,1577836803000000,NULL,NULL,'cancelled','cancelled',NULL,NULL);
-INSERT INTO "events" VALUES(17,59880684805787169,8,1,'submitted',1,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
-INSERT INTO "events" VALUES(18,59880684805787169,8,2,'assigned',1,1577836801000000,1,'worker',NULL,NULL,NULL,NULL);
-INSERT INTO "events" VALUES(19,59880684805787169,9,1,'submitted',1,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(1,12070638120549656,1,1,'submitted',1,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(2,12070638120549656,2,1,'submitted',2,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(3,12070638120549656,2,2,'assigned',2,1577836801000000,1,'worker',NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(4,12070638120549656,2,3,'started',NULL,1577836802000000,1,'worker',NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(5,12070638120549656,2,4,'retried',NULL,1577836803000000,1,NULL,NULL,'exit_code',NULL,1577836809000000);
+INSERT INTO "events" VALUES(6,12070638120549656,3,1,'submitted',NULL,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(7,12070638120549656,4,1,'submitted',1,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(8,12070638120549656,5,1,'submitted',1,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(9,12070638120549656,5,2,'assigned',1,1577836801000000,1,'worker',NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(10,12070638120549656,5,3,'started',NULL,1577836802000000,1,'worker',NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(11,12070638120549656,6,1,'submitted',1,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(12,12070638120549656,6,2,'assigned',1,1577836801000000,1,'worker',NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(13,12070638120549656,6,3,'started',NULL,1577836802000000,1,'worker',NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(14,12070638120549656,6,4,'finished',NULL,1577836803000000,NULL,NULL,'succeeded',NULL,0,NULL);
+INSERT INTO "events" VALUES(15,12070638120549656,7,1,'submitted',1,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(16,12070638120549656,7,2,'finished',1,1577836803000000,NULL,NULL,'cancelled','cancelled',NULL,NULL);
+INSERT INTO "events" VALUES(17,12070638120549656,8,1,'submitted',1,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(18,12070638120549656,8,2,'assigned',1,1577836801000000,1,'worker',NULL,NULL,NULL,NULL);
+INSERT INTO "events" VALUES(19,12070638120549656,9,1,'submitted',1,1577836800000000,NULL,NULL,NULL,NULL,NULL,NULL);
 CREATE TABLE hosts (
     seq integer primary key autoincrement,
     id text not null unique,
@@ -185,6 +185,142 @@ CREATE INDEX jobs_cancelled on jobs (seq) where cancel_at is not null;
 CREATE INDEX labels_of on labels (seq);
 CREATE INDEX keys_of on keys (seq);
 CREATE UNIQUE INDEX logs_of on logs (job, first_seq);
+CREATE VIEW job_summary as
+select
+    j.id,
+    coalesce(j.name, '') as name,
+    j.state,
+    coalesce(j.waiting_for, j.reason, '') as reason,
+    j.exit_code,
+    json_array_length(j.attempts) as attempts,
+    strftime('%Y-%m-%dT%H:%M:%fZ', j.submitted_at / 1e6, 'unixepoch') as submitted_at,
+    strftime('%Y-%m-%dT%H:%M:%fZ', j.started_at / 1e6, 'unixepoch') as started_at,
+    strftime('%Y-%m-%dT%H:%M:%fZ', j.finished_at / 1e6, 'unixepoch') as finished_at,
+    round((j.finished_at - j.started_at) / 1e6, 3) as duration,
+    json_extract(j.attempts, '$[#-1].worker') as worker,
+    json_extract(j.attempts, '$[#-1].host') as host,
+    coalesce(b.bytes, 0) as log_bytes,
+    case json_type(s.content, '$.command')
+        when 'text' then json_extract(s.content, '$.command')
+        else (
+            select group_concat(
+                case
+                    when value = '' or value glob '*[^-A-Za-z0-9_./:=@%+,]*'
+                        then '''' || replace(value, '''', '''"''"''') || ''''
+                    else value
+                end,
+                ' '
+            )
+            from json_each(s.content, '$.command')
+        )
+    end as command
+from jobs j
+join specs s on s.seq = j.seq
+left join log_bounds b on b.job = j.seq
+order by j.seq desc;
+CREATE VIEW attempts as
+select
+    j.id as job_id,
+    coalesce(j.name, '') as name,
+    json_extract(a.value, '$.number') as attempt,
+    json_extract(a.value, '$.provider') as provider,
+    json_extract(a.value, '$.worker') as worker,
+    json_extract(a.value, '$.host') as host,
+    strftime('%Y-%m-%dT%H:%M:%fZ', json_extract(a.value, '$.assigned_at') / 1e6, 'unixepoch')
+        as assigned_at,
+    strftime('%Y-%m-%dT%H:%M:%fZ', json_extract(a.value, '$.started_at') / 1e6, 'unixepoch')
+        as started_at,
+    strftime('%Y-%m-%dT%H:%M:%fZ', json_extract(a.value, '$.finished_at') / 1e6, 'unixepoch')
+        as finished_at,
+    round(
+        (json_extract(a.value, '$.finished_at') - json_extract(a.value, '$.started_at')) / 1e6, 3
+    ) as duration,
+    coalesce(json_extract(a.value, '$.reason'), '') as reason,
+    json_extract(a.value, '$.exit_code') as exit_code,
+    round(json_extract(a.value, '$.cpu') / 1e6, 3) as cpu,
+    json_extract(a.value, '$.max_rss_bytes') as max_rss_bytes
+from jobs j, json_each(j.attempts) a
+order by j.seq desc, attempt;
+CREATE VIEW queue as
+select
+    j.id as job_id,
+    coalesce(j.name, '') as name,
+    j.priority,
+    j.waiting_for,
+    strftime('%Y-%m-%dT%H:%M:%fZ', j.submitted_at / 1e6, 'unixepoch') as submitted_at,
+    strftime('%Y-%m-%dT%H:%M:%fZ', j.due_at / 1e6, 'unixepoch') as due_at,
+    round((julianday('now') - 2440587.5) * 86400 - j.due_at / 1e6, 3) as overdue,
+    json_array_length(j.attempts) as attempts,
+    json_extract(n.content, '$.resources.cpus') as cpus,
+    json_extract(n.content, '$.resources.memory') as memory_bytes,
+    coalesce(json_extract(n.content, '$.provider'), '') as provider,
+    coalesce(json_extract(n.content, '$.image'), '') as image,
+    json_extract(n.content, '$.requires') as requires
+from jobs j
+join needs n on n.id = j.needs
+where j.queued is not null
+order by
+    j.queued,
+    case j.queued when 1 then -j.priority else j.due_at end,
+    j.seq;
+CREATE VIEW job_log as
+select
+    j.id as job_id,
+    b.lost_attempt as attempt,
+    1 as first_seq,
+    b.lost as last_seq,
+    null as at,
+    'system' as source,
+    0 as partial,
+    '(' || b.lost || ' entries are no longer stored)' as text
+from jobs j
+join log_bounds b on b.job = j.seq
+where b.lost > 0
+union all
+select
+    j.id,
+    l.attempt,
+    l.first_seq,
+    l.last_seq,
+    strftime('%Y-%m-%dT%H:%M:%fZ', l.at / 1e6, 'unixepoch'),
+    l.source,
+    l.partial,
+    rtrim(cast(l.data as text), char(10))
+from jobs j
+join logs l on l.job = j.seq;
+CREATE VIEW worker_summary as
+select
+    w.id,
+    w.provider,
+    case
+        when w.state not in ('ready', 'busy') then w.state
+        when w.slots_used >= w.slots then 'busy'
+        else 'ready'
+    end as state,
+    w.slots_used,
+    w.slots,
+    json_extract(w.resources, '$.cpus') as cpus,
+    json_extract(w.resources, '$.memory') as memory_bytes,
+    coalesce(w.image, '') as image,
+    w.labels,
+    strftime('%Y-%m-%dT%H:%M:%fZ', w.ready_at / 1e6, 'unixepoch') as ready_at,
+    case w.slots_used
+        when 0 then strftime('%Y-%m-%dT%H:%M:%fZ', w.idle_since / 1e6, 'unixepoch')
+    end as idle_since,
+    w.host
+from workers w
+order by w.seq;
+CREATE VIEW host_summary as
+select
+    h.id,
+    h.beat,
+    (select count(*) from workers w where w.host = h.id) as workers,
+    (select coalesce(sum(slots), 0) from workers w where w.host = h.id) as slots,
+    (select coalesce(sum(slots_used), 0) from workers w where w.host = h.id) as slots_used,
+    (select group_concat(distinct json_extract(o.value, '$.provider')) from json_each(h.offers) o)
+        as providers
+from hosts h
+order by h.seq;
 DELETE FROM "sqlite_sequence";
 INSERT INTO "sqlite_sequence" VALUES('hosts',1);
 INSERT INTO "sqlite_sequence" VALUES('workers',1);

@@ -15,12 +15,14 @@ APPLICATION_ID = 0x486F6465
 
 def steps() -> tuple[str, ...]:
     """Return the text of each step; the schema that step `n` leaves is number `n`."""
-    folder = resources.files(__package__).joinpath("schema")
-    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
-    return tuple(folder.joinpath(name).read_text("utf-8") for name in names)
+    names = sorted(entry.name for entry in _FOLDER.iterdir() if entry.name[:4].isdigit())
+    return tuple(_FOLDER.joinpath(name).read_text("utf-8") for name in names)
 
 
+_FOLDER = resources.files(__package__).joinpath("schema")
 STEPS: tuple[str, ...] = steps()
+VIEWS = _FOLDER.joinpath("views.sql").read_text("utf-8")
+"""The views, which are made anew after the last step."""
 
 
 def check(connection: sqlite3.Connection, steps: Sequence[str] = STEPS) -> int:
@@ -61,6 +63,8 @@ def migrate(connection: sqlite3.Connection, steps: Sequence[str] = STEPS) -> Non
         for number in range(check(connection, steps), len(steps)):
             for statement in statements(steps[number]):
                 connection.execute(statement)
+        for statement in statements(VIEWS):
+            connection.execute(statement)
         connection.execute(f"pragma application_id = {APPLICATION_ID}")
         connection.execute(f"pragma user_version = {len(steps)}")
         connection.executemany(
