@@ -16,6 +16,9 @@ from benchmarks.rows import (
     readers,
     scale,
     simulation,
+    sqlite_noop,
+    sqlite_processes,
+    sqlite_submit,
 )
 
 ROWS = {
@@ -34,5 +37,8 @@ ROWS = {
         imports,
         cancel,
         simulation,
+        sqlite_processes,
+        sqlite_noop,
+        sqlite_submit,
     )
 }

@@ -10,17 +10,30 @@ from benchmarks.figures import Figure, Judged, Row
 from benchmarks.rounds import Measure, take_turns
 from hodei_core import Hodei
 from hodei_core.backends.local import LocalProvider
+from hodei_core.ports import Store
 
 _TARGETS = {2: (0.7, 1.1), 8: (0.7, 1.15)}
 
 
 def measure(quick: bool) -> list[Figure]:
-    return [asyncio.run(_at(slots, quick)) for slots in _TARGETS]
+    return [
+        asyncio.run(measured(f"processes.{slots}", slots, quick, targets=targets))
+        for slots, targets in _TARGETS.items()
+    ]
 
 
-async def _at(slots: int, quick: bool) -> Figure:
+async def measured(
+    name: str,
+    slots: int,
+    quick: bool,
+    *,
+    targets: tuple[float, float],
+    store: Store | None = None,
+    where: str = "memory store",
+) -> Figure:
+    """Measure process jobs on so many slots, kept in a store."""
     jobs, rounds = (20, 1) if quick else (500, 7)
-    async with Hodei(providers=[LocalProvider(slots=slots)]) as hodei:
+    async with Hodei(store, providers=[LocalProvider(slots=slots)]) as hodei:
 
         async def ours() -> None:
             result = await hodei.run(("true",))
@@ -34,10 +47,10 @@ async def _at(slots: int, quick: bool) -> Figure:
 
         await _rate(jobs // 4, ours)()
         results = await take_turns(rounds, _rate(jobs, floor), _rate(jobs, ours))
-    first, end = _TARGETS[slots]
+    first, end = targets
     return Figure(
-        name=f"processes.{slots}",
-        what=f"`true` as argv on {slots} slots, memory store",
+        name=name,
+        what=f"`true` as argv on {slots} slots, {where}",
         unit="jobs/s",
         floor_is="asyncio.create_subprocess_exec and communicate() under a semaphore",
         floor=results.median(0),
