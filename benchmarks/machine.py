@@ -19,9 +19,12 @@ def children() -> list[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU time that a process of one thread has used."""
+    """Return the CPU time that the threads of a process have used."""
     try:
-        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) * _NANO
+        return sum(
+            int((thread / "schedstat").read_text().split()[0]) * _NANO
+            for thread in Path(f"/proc/{pid}/task").iterdir()
+        )
     except FileNotFoundError:  # a kernel without it counts in hundredths of a second
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -16,8 +16,13 @@ from benchmarks.rows import (
     readers,
     scale,
     simulation,
+    sqlite_file,
+    sqlite_idle,
+    sqlite_logs,
+    sqlite_loop,
     sqlite_noop,
     sqlite_processes,
+    sqlite_queue,
     sqlite_submit,
 )
 
@@ -40,5 +45,10 @@ ROWS = {
         sqlite_processes,
         sqlite_noop,
         sqlite_submit,
+        sqlite_queue,
+        sqlite_file,
+        sqlite_logs,
+        sqlite_loop,
+        sqlite_idle,
     )
 }

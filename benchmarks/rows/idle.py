@@ -16,14 +16,14 @@ def measure(quick: bool) -> list[Figure]:
 
 
 async def _measure(seconds: float) -> list[Figure]:
-    await _burned([os.getpid()], 0.1)  # what is done once
-    bare = await _burned([os.getpid()], seconds / 5)
+    await burned([os.getpid()], 0.1)  # what is done once
+    bare = await burned([os.getpid()], seconds / 5)
     async with Hodei() as hodei:
         assert (await hodei.run("true")).ok
         await asyncio.sleep(min(seconds, 1.0))  # what the start left to be done
         pids = [os.getpid(), *children()]
         assert len(pids) == 2, "the host and its guard"
-        burned = await _burned(pids, seconds)
+        used = await burned(pids, seconds)
     return [
         Figure(
             name="idle",
@@ -31,16 +31,16 @@ async def _measure(seconds: float) -> list[Figure]:
             unit="% of a core",
             floor_is="an asyncio loop that sleeps",
             floor=bare * 100,
-            ours=burned * 100,
+            ours=used * 100,
             judged=Judged.OURS,
-            value=burned * 100,
+            value=used * 100,
             first=0.2,
             end=0.1,
         )
     ]
 
 
-async def _burned(pids: list[int], seconds: float) -> float:
+async def burned(pids: list[int], seconds: float) -> float:
     """Return the share of a core that processes use while this one sleeps."""
     began, before = time.monotonic(), sum(map(cpu_seconds, pids))
     await asyncio.sleep(seconds)

@@ -31,7 +31,7 @@ while os.getppid() == {parent}:
 
 
 @dataclass(frozen=True)
-class _Worst:
+class Worst:
     """The longest time between two beats, less the pause between them; seconds."""
 
     seen: float
@@ -51,10 +51,10 @@ def measure(quick: bool) -> list[Figure]:
 async def _measure(quick: bool) -> list[Figure]:
     jobs, lines, rounds = (20, 2_000, 1) if quick else (1_000, 1_000_000, 3)
     pause = 0.1 if quick else _IDLE_SECONDS
-    idle: list[_Worst] = []
-    crowded: list[_Worst] = []
-    passing: list[_Worst] = []
-    batch: list[_Worst] = []
+    idle: list[Worst] = []
+    crowded: list[Worst] = []
+    passing: list[Worst] = []
+    batch: list[Worst] = []
     with flood(lines) as command:
         async with Hodei(providers=[LocalProvider(slots=8)]) as hodei:
 
@@ -79,17 +79,19 @@ async def _measure(quick: bool) -> list[Figure]:
 
             await callers(1)
             for _ in range(rounds):
-                idle.append(await _beside(lambda: asyncio.sleep(pause)))
+                idle.append(await beside(lambda: asyncio.sleep(pause)))
                 with _neighbours(2):
-                    crowded.append(await _beside(lambda: asyncio.sleep(pause)))
-                passing.append(await _beside(pass_by))
-                batch.append(await _beside(submit_many))
+                    crowded.append(await beside(lambda: asyncio.sleep(pause)))
+                passing.append(await beside(pass_by))
+                batch.append(await beside(submit_many))
     size = f"{lines * LINE_BYTES // 1_000_000} MB"
     passes = f"{jobs:,} process jobs of {_CALLERS} callers and a log of {size} pass"
-    machine = f"an idle loop {_ms(idle)} ms, beside busy processes on every CPU {_ms(crowded)} ms"
+    machine = (
+        f"an idle loop {in_ms(idle)} ms, beside busy processes on every CPU {in_ms(crowded)} ms"
+    )
     return [
-        *_figures("loop.passing", passes, passing, idle, machine),
-        *_figures(
+        *figures("loop.passing", passes, passing, idle, machine),
+        *figures(
             "loop.submit_many",
             f"{jobs:,} process jobs submitted together pass",
             batch,
@@ -99,8 +101,8 @@ async def _measure(quick: bool) -> list[Figure]:
     ]
 
 
-def _figures(
-    name: str, what: str, worst: list[_Worst], idle: list[_Worst], machine: str
+def figures(
+    name: str, what: str, worst: list[Worst], idle: list[Worst], machine: str
 ) -> list[Figure]:
     def figure(name: str, how: str, values: list[float], note: str) -> Figure:
         value = statistics.median(values) * 1e3
@@ -123,17 +125,17 @@ def _figures(
             name,
             "the collector's pauses included, waits for a CPU not",
             [one.held for one in worst],
-            f"as an application saw it {_ms(worst)} ms; {machine}",
+            f"as an application saw it {in_ms(worst)} ms; {machine}",
         ),
         figure(f"{name}.ours", "without the collector's pauses", [one.ours for one in worst], ""),
     ]
 
 
-def _ms(worst: list[_Worst]) -> str:
+def in_ms(worst: list[Worst]) -> str:
     return " / ".join(f"{one.seen * 1e3:.1f}" for one in worst)
 
 
-async def _beside(work: Callable[[], Awaitable[object]]) -> _Worst:
+async def beside(work: Callable[[], Awaitable[object]]) -> Worst:
     """Return the worst beat of a heart that beats while `work` is done."""
     task = asyncio.create_task(_heart())
     await asyncio.sleep(0)
@@ -145,7 +147,7 @@ async def _beside(work: Callable[[], Awaitable[object]]) -> _Worst:
     return await task
 
 
-async def _heart() -> _Worst:
+async def _heart() -> Worst:
     queue, collector = RunQueue(), _Collector()
     gc.callbacks.append(collector)
     seen = held = ours = 0.0
@@ -159,7 +161,7 @@ async def _heart() -> _Worst:
             held = max(held, late)
             ours = max(ours, late - (collector.seconds - paused))
     except asyncio.CancelledError:
-        return _Worst(seen, held, ours)
+        return Worst(seen, held, ours)
     finally:
         gc.callbacks.remove(collector)
         queue.close()

@@ -59,3 +59,17 @@ def test_an_unknown_row_is_refused_by_name() -> None:
     assert ended.returncode == 2
     assert "nope" in ended.stderr
     assert "noop" in ended.stderr
+
+
+def test_rows_of_a_sqlite_store_are_measured_beside_its_own_statements() -> None:
+    names = ("sqlite_noop", "sqlite_submit", "sqlite_queue", "sqlite_file")
+    ended = benchmarks(*names, "--quick", "--json")
+    assert ended.returncode == 0, ended.stderr
+    report = json.loads(ended.stdout)
+    assert report["failed"] == {}
+    assert report["seconds"].keys() == set(names)
+    figures = {figure["name"]: figure for figure in report["figures"]}
+    assert {"sqlite_noop.full.8", "sqlite_submit.normal", "sqlite_file.open"} <= figures.keys()
+    for name, figure in figures.items():
+        assert figure["ours"] > 0, name
+        assert figure["floor"] is None if name == "sqlite_file.open" else figure["floor"] > 0, name
