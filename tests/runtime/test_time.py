@@ -250,6 +250,24 @@ async def test_job_stuck_is_published_once_per_wait_with_the_reason(workshop: Wo
     assert "every worker that fits is in use" in stuck[0].explanation
 
 
+async def test_other_work_goes_on_while_many_stuck_jobs_are_told_of(workshop: Workshop) -> None:
+    clock = FakeClock()
+    told = 0
+    with anyio.fail_after(LIMIT):
+        async with Hodei(providers=[workshop.provider()], clock=clock, stuck_after=300) as hodei:
+            async with hodei.events(JobStuck, JobFinished) as stream:
+                await hodei.submit("gate a")
+                await workshop.has_started("gate a")
+                await hodei.submit_many("exit 0" for _ in range(200))
+                clock.advance(300)
+                async for event in stream:
+                    if isinstance(event, JobFinished):
+                        break
+                    told += 1
+                    workshop.open("a")
+    assert 0 < told < 200
+
+
 @pytest.mark.parametrize("span", [5, 5.0, timedelta(seconds=5)])
 async def test_spans_are_seconds_or_timedeltas(workshop: Workshop, span: float | timedelta) -> None:
     async with Hodei(providers=[workshop.provider()]) as hodei:

@@ -15,7 +15,7 @@ from hodei_core.runtime.patience import insist
 from hodei_core.states import WaitingFor
 
 _EXPIRED_BATCH = 100  # jobs looked at together that may have expired
-_STUCK_BATCH = 100  # jobs told of at once
+_STUCK_BATCH = 20  # jobs told of in one step: what else is to be done is not kept waiting
 _LATER = (WaitingFor.DELAY, WaitingFor.BACKOFF)
 
 
@@ -180,18 +180,18 @@ class Waiting:
         return outcome.jobs
 
     async def tell_stuck(self, tell: Callable[[Job], Awaitable[None]]) -> None:
-        """Tell of each job that has been due for `stuck_after`, once."""
+        """Tell of some jobs that have been due for `stuck_after`, of each once."""
         if not self._stuck_due or self._stuck_after is None:
             return
-        self._stuck_due = False
         before = self._clock.now() - self._stuck_after
-        while True:
-            jobs = await self._overdue(before, _STUCK_BATCH)
-            for job in jobs:
-                self._told = (job.due_at, job.seq)
-                await tell(job)
-            if len(jobs) < _STUCK_BATCH:
-                break
+        jobs = await self._overdue(before, _STUCK_BATCH)
+        for job in jobs:
+            self._told = (job.due_at, job.seq)
+            await tell(job)
+        if len(jobs) == _STUCK_BATCH:
+            self._wake()  # for the others, in a step of their own
+            return
+        self._stuck_due = False
         for job in await self._overdue(self._clock.now(), 1):
             self._arm_stuck(job.due_at)
 
