@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import anyio
 
 from hodei_core.backends.sqlite import connection, faults, files
 from hodei_core.backends.sqlite.logs import SqliteLogStore
+from hodei_core.backends.sqlite.reader import Reader, post
 from hodei_core.backends.sqlite.readers import (
     SqliteHostRegistry,
     SqliteJobQueue,
@@ -86,6 +88,8 @@ class SqliteStore(Store):
         self._listing: aiosqlite.Connection | None = None
         self._place: files.Place | None = None
         self._writer: Writer | None = None
+        self._reader: Reader | None = None
+        self._lister: Reader | None = None
         self._queue = SqliteJobQueue(self._select, SystemClock(), lambda: list(self._mine))
         self._jobs = SqliteJobRepository(self._select, self._list)
         self._workers = SqliteWorkerRegistry(self._select)
@@ -154,8 +158,9 @@ class SqliteStore(Store):
         self._writing, self._place = await connection.open_writer(self._path, self._synchronous)
         self._reading = await connection.open_reader(self._path, self._place)
         self._listing = await connection.open_reader(self._path, self._place)
-        writing = self._writing
-        self._writer = Writer(lambda batch: writing.executemany("", batch))
+        self._writer = Writer(partial(post, self._writing))
+        self._reader = Reader(partial(post, self._reading))
+        self._lister = Reader(partial(post, self._listing))
         self._data_version = await self._version()
         await self._hosts.begin(self._writer.number)
 
@@ -177,7 +182,8 @@ class SqliteStore(Store):
     async def _close(self) -> None:
         connections = (self._listing, self._reading, self._writing)
         opened = [each for each in connections if each is not None]
-        self._writer = self._listing = self._reading = self._writing = None
+        self._writer = self._reader = self._lister = None
+        self._listing = self._reading = self._writing = None
         self._mine.clear()
         if self._place is not None and self._place.is_lost():
             # SQLite would delete by name, at its end, what may be another store's by now.
@@ -198,19 +204,18 @@ class SqliteStore(Store):
             return await writer.apply(changes)
 
     async def _select(self, statement: str, arguments: Sequence[Any]) -> list[tuple[Any, ...]]:
-        return await self._fetch(self._reading, statement, arguments)
+        return await self._fetch(self._reader, statement, arguments)
 
     async def _list(self, statement: str, arguments: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Return what may take long: nothing that hands out work waits behind it."""
-        return await self._fetch(self._listing, statement, arguments)
+        return await self._fetch(self._lister, statement, arguments)
 
     async def _fetch(
-        self, reading: aiosqlite.Connection | None, statement: str, arguments: Sequence[Any]
+        self, reader: Reader | None, statement: str, arguments: Sequence[Any]
     ) -> list[tuple[Any, ...]]:
-        checked: aiosqlite.Connection = self._checked(reading)
+        checked: Reader = self._checked(reader)
         with faults.translated(self._path):
-            found: Any = await checked.execute_fetchall(statement, arguments)
-        return list(found)
+            return await checked.select(statement, arguments)
 
     def _checked(self, part: Any) -> Any:
         self._check_process()

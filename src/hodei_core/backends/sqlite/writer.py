@@ -15,7 +15,6 @@ from hodei_core.backends.sqlite.faults import concerns_all, is_busy, is_full
 from hodei_core.backends.sqlite.files import BUSY_SECONDS, Place
 from hodei_core.backends.sqlite.transaction import Transaction
 from hodei_core.clock import SystemClock
-from hodei_core.compat import override
 from hodei_core.ports import Change, Needs, Outcome
 
 _EARLY_SECONDS = 0.5
@@ -53,20 +52,13 @@ class Batch:
         self.calls = calls
         self.number = number
         self._give_up = give_up
-        self.taken = False
-        """Whether the connection's thread has it: from then on it is committed."""
-
         self._tell = tell
-
-    def __iter__(self) -> Any:  # as the driver's `executemany` wants an iterable
-        return iter(self.calls)
 
     def run(self, connection: WritingConnection) -> None:
         """Commit the calls; each alone, if a mistake in one fails them. Never raises.
 
         While the file is locked, each waits for as long as a call may, whoever is in its batch.
         """
-        self.taken = True
         calls = self.calls
         while calls:
             connection.wait_for_others(min(call.until for call in calls) - _CLOCK.monotonic())
@@ -98,7 +90,7 @@ class Batch:
 
 
 class WritingConnection(sqlite3.Connection):
-    """A connection whose `executemany` commits a batch: one hop to its thread for each commit."""
+    """A connection that commits calls: one hop to its thread for each commit."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -108,13 +100,6 @@ class WritingConnection(sqlite3.Connection):
         """Where its file must be for it to write."""
 
         self.checkpoints: Checkpoints | None = None
-
-    @override
-    def executemany(self, sql: str, parameters: Any, /) -> sqlite3.Cursor:
-        if isinstance(parameters, Batch):
-            parameters.run(self)
-            return self.cursor()
-        return super().executemany(sql, parameters)
 
     def wait_for_others(self, seconds: float) -> None:
         """Set how long a transaction waits for a file that is locked."""
@@ -167,16 +152,17 @@ class Writer:
     Nobody but the connection's thread is ever within a transaction.
 
     Args:
-        start: has the connection's thread run a batch.
+        start: has the connection's thread call a function with the connection.
     """
 
-    def __init__(self, start: Callable[[Batch], Any]) -> None:
+    def __init__(self, start: Callable[[Callable[[WritingConnection], None]], None]) -> None:
         self.number: int = int.from_bytes(os.urandom(7), "big")
         """Which tells what is done here from what others do."""
 
         self._start = start
         self._waiting: list[Call] = []
         self._batch: Batch | None = None
+        self._going = False
         self._loop = asyncio.get_running_loop()
         self._idle: anyio.Event | None = None
 
@@ -209,27 +195,16 @@ class Writer:
             await self._idle.wait()
 
     def _go_on(self) -> None:
+        if self._batch is None and self._waiting and not self._going:
+            self._going = True
+            self._loop.call_soon(self._go)  # with what else is handed in in this turn of the loop
+
+    def _go(self) -> None:
+        self._going = False
         if self._batch is None and self._waiting:
             self._batch = Batch(self._waiting[:_MOST], self.number, self._tell, self._give_up)
             del self._waiting[:_MOST]
-            self._run(self._batch)
-
-    def _run(self, batch: Batch) -> None:
-        task = self._loop.create_task(self._start(batch), name="hodei sqlite commit")
-        task.add_done_callback(lambda task: self._started(task, batch))
-
-    def _started(self, task: asyncio.Task[Any], batch: Batch) -> None:
-        """Follow the end of the task that hands a batch to the thread.
-
-        The end of an event loop cancels all of its tasks, this one too: then another one does.
-        """
-        if task.cancelled():
-            if not batch.taken and batch is self._batch:
-                self._loop.call_soon(self._run, batch)
-        elif (error := task.exception()) is not None and batch is self._batch:
-            for call in batch.calls:
-                call.error = error
-            self._finished(batch)
+            self._start(self._batch.run)
 
     # In the connection's thread
 
@@ -250,8 +225,7 @@ class Writer:
     # In the event loop
 
     def _finished(self, batch: Batch) -> None:
-        if batch is not self._batch:
-            return
+        assert batch is self._batch  # noqa: S101 - there is one at a time
         self._batch = None
         _release(batch.calls)
         self._go_on()
