@@ -14,7 +14,7 @@ import pytest
 
 from hodei_core import Backoff, Hodei, Retention, RetryPolicy
 from hodei_core.backends.memory import MemoryProvider
-from hodei_core.backends.sqlite import SqliteStore, files
+from hodei_core.backends.sqlite import SqliteStore, schema
 from hodei_core.executions import Execution, Output
 from hodei_core.logs import LogSource
 from hodei_core.ports import Retain
@@ -86,23 +86,17 @@ async def test_a_new_file_has_the_documented_views_and_columns(path: Path) -> No
     assert found == COLUMNS
 
 
-async def test_the_views_are_made_anew_by_each_step_of_the_schema(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_views_are_made_anew_by_each_step_of_the_schema(path: Path) -> None:
     async with opened(path):
         pass
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("drop view queue")
         connection.execute("drop view attempts")
         connection.execute("create view attempts as select 1 as old")
-    statements = files.statements
-    monkeypatch.setattr(files, "SCHEMA", files.SCHEMA + 1)
-    monkeypatch.setattr(
-        files, "statements", lambda step: statements(step) if step == "views" else ()
-    )
-    async with opened(path):
-        assert rows(path, "select * from queue") == []
-        assert "old" not in {row["name"] for row in rows(path, "pragma table_info(attempts)")}
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        schema.migrate(connection, (*schema.STEPS, ""))
+    assert rows(path, "select * from queue") == []
+    assert "old" not in {row["name"] for row in rows(path, "pragma table_info(attempts)")}
 
 
 async def test_a_summary_tells_of_each_job_the_last_first(path: Path) -> None:

@@ -92,7 +92,9 @@ async def open_writer(
         with faults.translated(path):
             connection = files.connect(real, WritingConnection)
             try:
-                for pragma in (*pragmas.FIRST, f"synchronous = {synchronous}"):
+                if not connection.execute("pragma page_count").fetchone()[0]:
+                    connection.execute(f"pragma {pragmas.OF_A_NEW_FILE}")
+                for pragma in (*pragmas.OF_THE_WRITER, f"synchronous = {synchronous}"):
                     connection.execute(f"pragma {pragma}")
                 # A fresh schema would fill the log, which is never small again.
                 schema.migrate(connection)
