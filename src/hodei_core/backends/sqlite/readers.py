@@ -35,6 +35,11 @@ Select = Callable[[str, Sequence[Any]], Awaitable[list[tuple[Any, ...]]]]
 """Returns the rows of a statement."""
 
 _JOBS = f"select {rows.JOB_COLUMNS} from jobs j join specs s on s.seq = j.seq"
+# By order of `seq` all jobs would be looked through.
+_HELD = (
+    f"select {rows.JOB_COLUMNS} from jobs j indexed by jobs_held join specs s on s.seq = j.seq "
+    "where j.worker is not null"
+)
 _PAGE = 1_000  # jobs read at once
 _JOBS_A_TURN = 32  # made of rows before other tasks get their turn
 _CLASSES = """
@@ -54,11 +59,13 @@ where j.queued = 1 and j.needs = (select id from needs where content = ?)
 order by j.priority desc, j.seq limit ?
 """
 _POSITION = """
-select count(*) from jobs o, (select needs, priority, seq from jobs where id = ? and queued = 1) j
-where o.queued = 1 and o.needs = j.needs
-    and (o.priority > j.priority or (o.priority = j.priority and o.seq < j.seq))
+select
+    (select count(*) from jobs o
+        where o.queued = 1 and o.needs = j.needs and o.priority > j.priority)
+    + (select count(*) from jobs o
+        where o.queued = 1 and o.needs = j.needs and o.priority = j.priority and o.seq < j.seq)
+from jobs j where j.id = ? and j.queued = 1
 """
-_IS_QUEUED = "select 1 from jobs where id = ? and queued = 1"
 
 
 async def jobs_of(found: Sequence[tuple[Any, ...]]) -> list[Job]:
@@ -135,8 +142,12 @@ def _conditions(matching: JobFilter) -> tuple[list[str], list[Any]]:
         states = sorted(state.value for state in matching.states)
         conditions.append(f"j.state in ({', '.join('?' * len(states))})")
         arguments += states
+        # What the states say already, once more for the indexes of live and of final jobs. Several
+        # final states are no range of theirs: all of those jobs would be sorted.
         if states and all(not state.is_final for state in matching.states):
             conditions.append("j.finished_at is null")
+        elif len(states) == 1:
+            conditions.append("j.finished_at is not null")
     if matching.name is not None:
         conditions.append("j.name = ?")
         arguments.append(rows.text(matching.name))
@@ -166,10 +177,8 @@ class SqliteJobQueue(JobQueue):
         )
 
     async def position(self, job_id: JobId) -> int | None:
-        id_ = rows.text(job_id)
-        if not await self._select(_IS_QUEUED, (id_,)):
-            return None
-        return int((await self._select(_POSITION, (id_,)))[0][0])
+        found = await self._select(_POSITION, (rows.text(job_id),))
+        return int(found[0][0]) if found else None
 
     async def next_due(self) -> datetime | None:
         found = await self._select("select min(due_at) from jobs where queued = 2", ())
@@ -290,8 +299,8 @@ class SqliteHostRegistry(HostRegistry):
     async def abandoned_jobs(self) -> list[Job]:
         return await jobs_of(
             await self._select(
-                f"{_JOBS} where j.worker is not null "
-                "and (j.host is null or j.host not in (select id from hosts)) order by j.seq",
+                f"{_HELD} and (j.host is null or j.host not in (select id from hosts)) "
+                "order by j.seq",
                 (),
             )
         )
