@@ -1,0 +1,255 @@
+"""How a host is killed: at a system call, at an instant, with its guard or without."""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import attrs
+
+from tests.kill.plan import RUN_MARK
+
+ROOT = Path(__file__).parents[2]
+STORE_CALLS = {"pwrite64": 1800, "fdatasync": 90, "fcntl": 440}
+"""What SQLite does to the file, and how often a thread of a host does it in its life."""
+
+TALK_CALLS = {"epoll_wait": 900, "recvfrom": 540, "futex": 780, "sendmsg": 32, "pipe2": 55}
+"""The same of the event loop: what it waits for, requests to the guard, its notices."""
+
+OPENING_CALLS = "pwrite64,fdatasync,fsync,ftruncate,unlink,fcntl,openat,fchmod"
+"""What making a file takes."""
+
+
+@attrs.frozen
+class Blow:
+    """One kill. `calls`: at the `nth` of these; else `after` so many seconds of being open."""
+
+    calls: str = ""
+    nth: int = 0
+    threads: bool = True
+    """Whether it counts the calls of all threads, each alone, or those of the event loop's."""
+
+    after: float = 0.0
+    since: str = "open"
+    """The line of the ledger from which on the seconds count."""
+
+    guard: str = "spared"
+    """What becomes of the guard: "spared", "killed" with the host, "frozen" before the host
+    is killed and then killed, so that its jobs live on, "alone": it is killed and the host
+    lives, or "asleep": it is stopped, and goes on three seconds after the host's death."""
+
+    def __str__(self) -> str:
+        if self.calls:
+            whose = "any thread" if self.threads else "the loop"
+            return f"call {self.nth} of {self.calls} in {whose}"
+        guard = "" if self.guard == "spared" else f", guard {self.guard}"
+        return f"{self.after:.3f} s after {self.since!r}{guard}"
+
+    def command(self) -> list[str]:
+        """Return what a host's command line begins with."""
+        if not self.calls:
+            return []
+        # The tracer is a grandchild: the host is our own child, and its death is seen at once.
+        follow = ["-f"] if self.threads else []
+        inject = f"inject={self.calls}:signal=KILL:when={self.nth}"
+        quiet = ["-e", f"trace={self.calls}", "-e", "signal=none", "-o", os.devnull]
+        return ["strace", "-D", *follow, *quiet, "-e", inject]
+
+
+def _call(draw: random.Random, calls: dict[str, int], share: float, *, threads: bool) -> Blow:
+    """Return a blow at one of some calls, in the first `share` of how often it is done."""
+    name = draw.choice(list(calls))
+    return Blow(name, draw.randint(1, max(int(calls[name] * share), 1)), threads=threads)
+
+
+def _write(draw: random.Random) -> Blow:
+    return _call(draw, STORE_CALLS, draw.choice((0.1, 1)), threads=True)
+
+
+def _talk(draw: random.Random) -> Blow:
+    return _call(draw, TALK_CALLS, draw.choice((0.2, 1)), threads=False)
+
+
+def _instant(draw: random.Random) -> Blow:
+    return Blow(after=draw.uniform(0, 1.6))
+
+
+def _together(draw: random.Random) -> Blow:
+    return Blow(after=draw.uniform(0.05, 1.2), guard=draw.choice(("killed", "frozen")))
+
+
+def _alone(draw: random.Random) -> Blow:
+    return Blow(after=draw.uniform(0.05, 1.0), guard="alone")
+
+
+def _asleep(draw: random.Random) -> Blow:
+    return Blow(after=draw.uniform(0.05, 1.2), guard="asleep")
+
+
+def _recovery(draw: random.Random) -> list[Blow]:
+    first = draw.choice((_write, _instant))(draw)
+    return [first, *(_while_it_recovers(draw) for _ in range(draw.randint(1, 3)))]
+
+
+def _while_it_recovers(draw: random.Random) -> Blow:
+    if draw.random() < 0.3:
+        return Blow(after=draw.uniform(0, 3))
+    if draw.random() < 0.3:
+        return _call(draw, TALK_CALLS, 0.4, threads=False)
+    return _call(draw, STORE_CALLS, 0.15, threads=True)
+
+
+def _opening(draw: random.Random) -> list[Blow]:
+    calls = STORE_CALLS | {OPENING_CALLS: 600}
+    return [_call(draw, calls, 0.1, threads=True) for _ in range(draw.randint(1, 4))]
+
+
+def _closing(draw: random.Random) -> Blow:
+    return Blow(after=draw.uniform(0, 0.4) ** 2, since="closing")
+
+
+KINDS: dict[str, Callable[[random.Random], Blow | list[Blow]]] = {
+    "write": _write,
+    "talk": _talk,
+    "instant": _instant,
+    "together": _together,
+    "alone": _alone,
+    "asleep": _asleep,
+    "recovery": _recovery,
+    "opening": _opening,
+    "closing": _closing,
+}
+"""Each draws what befalls the hosts of a run, one after the other; the last one is spared."""
+
+
+def blows(kind: str, seed: int) -> list[Blow]:
+    """Return what befalls the hosts of a run."""
+    drawn = KINDS[kind](random.Random(f"{kind} {seed}"))
+    return drawn if isinstance(drawn, list) else [drawn]
+
+
+class Host:
+    """A host process of a run."""
+
+    def __init__(self, folder: Path, seed: int, role: str, blow: Blow | None) -> None:
+        self._ledger = folder / "ledger"
+        self._from = self._ledger.stat().st_size if self._ledger.exists() else 0
+        self._blow = blow
+        self._errors = folder / "errors"
+        program = [sys.executable, "-m", "tests.kill.host_program", str(folder), str(seed), role]
+        with self._errors.open("ab") as errors:
+            self._process = subprocess.Popen(
+                [*(blow.command() if blow else []), *program],
+                cwd=ROOT,
+                env=os.environ | {RUN_MARK: folder.name, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+            )
+        self.pid = self._process.pid
+
+    def fate(self, seconds: float) -> str:
+        """Deal the blow, if there is one; return "killed", "closed" or what else became of it."""
+        deadline = time.monotonic() + seconds
+        blow = self._blow
+        with watching(self.pid) as host:
+            if blow is not None and not blow.calls and self._noted(blow.since, deadline, host):
+                ended(host, blow.after)
+                self._strike(blow.guard)
+            if not ended(host, deadline - time.monotonic()):
+                self._process.kill()
+                self._process.wait()
+                return f"it had not ended after {seconds:g} s"
+        code = self._process.wait()
+        if code == 0:
+            return "closed"
+        return "killed" if code == -signal.SIGKILL and blow else f"it ended with {code}"
+
+    def _noted(self, word: str, deadline: float, host: int) -> bool:
+        """Return whether this host has noted a fact, once it has or has ended."""
+        while time.monotonic() < deadline:
+            has_ended = ended(host, 0.002)
+            with suppress(FileNotFoundError), self._ledger.open("rb") as file:
+                file.seek(self._from)
+                if any(line.split()[0] == word.encode() for line in file.read().splitlines()):
+                    return True
+            if has_ended:
+                break
+        return False
+
+    def _strike(self, guard: str) -> None:
+        guards = guards_of(self.pid)
+        if guard == "alone":
+            signal_all(guards, signal.SIGKILL)
+            return
+        if guard in ("frozen", "asleep"):
+            signal_all(guards, signal.SIGSTOP)
+        elif guard == "killed" and self.pid % 2:
+            signal_all(guards, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        if guard in ("killed", "frozen"):
+            signal_all(guards, signal.SIGKILL)
+
+
+@contextmanager
+def watching(pid: int) -> Iterator[int]:
+    """Yield a pidfd of a child that was not waited for."""
+    fd = os.pidfd_open(pid)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def ended(pidfd: int, seconds: float) -> bool:
+    """Return whether a process has ended, once it has or so many seconds are over."""
+    return bool(select.select([pidfd], [], [], max(seconds, 0))[0])
+
+
+def guards_of(pid: int) -> list[int]:
+    """Return the guards that a host has started and that live."""
+    wanted = str(pid).encode()
+    found = []
+    for other in pids():
+        words = read(f"/proc/{other}/cmdline").split(b"\0")
+        if wanted in words and any(word.endswith(b"/guard.py") for word in words):
+            found.append(other)
+    return found
+
+
+def marked(mark: str) -> dict[int, str]:
+    """Return what lives of a run, with its command lines; tracers aside."""
+    found = {}
+    for pid in pids():
+        if f"{RUN_MARK}={mark}".encode() in read(f"/proc/{pid}/environ").split(b"\0"):
+            command = read(f"/proc/{pid}/cmdline").replace(b"\0", b" ").decode(errors="replace")
+            if command and not command.startswith("strace "):
+                found[pid] = command[:80]
+    return found
+
+
+def pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def read(path: str) -> bytes:
+    """Return what a file of /proc holds; nothing if it is gone."""
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return b""
+
+
+def signal_all(of: list[int], number: signal.Signals) -> None:
+    for pid in of:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)

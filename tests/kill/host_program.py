@@ -1,0 +1,101 @@
+"""A host that is killed: `python -m tests.kill.host_program FOLDER SEED first|again|leaving`.
+
+The first host of a run submits all of its plan. The next ones submit what has a key once more,
+and have everything end. One that is leaving stops while its jobs run.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from pathlib import Path
+
+import anyio
+from anyio.abc import TaskGroup
+
+from tests.kill.ledger import Pen
+from tests.kill.plan import CANCEL, Planned, plan
+
+SLOTS = 4
+
+
+class Program:
+    """Uses one `Hodei`, and notes what it is told."""
+
+    def __init__(self, folder: Path, seed: int, pen: Pen) -> None:
+        from hodei_core import Hodei
+        from hodei_core.backends.local import LocalProvider
+
+        self.pen = pen
+        self.plan = plan(seed, folder)
+        self.hodei = Hodei(
+            folder / "jobs.db",
+            providers=[LocalProvider(slots=SLOTS)],
+            shutdown_timeout=0.3,
+        )
+
+    async def first(self) -> None:
+        async with self.hodei:
+            self.pen.note("open")
+            async with anyio.create_task_group() as tasks:
+                for _, jobs in itertools.groupby(self.plan, lambda job: job.batch or job.name):
+                    await self._submit(list(jobs), tasks)
+                await self.hodei.join()
+            self.pen.note("closing")
+
+    async def again(self) -> None:
+        async with self.hodei:
+            self.pen.note("open")
+            async with anyio.create_task_group() as tasks:
+                for job in await self.hodei.list_jobs(limit=1_000):
+                    tasks.start_soon(self._wait, job.id)
+                for planned in self.plan:
+                    if planned.spec.key is not None:
+                        await self._submit([planned], tasks)
+                await self.hodei.cancel_jobs(labels=CANCEL)
+                await self.hodei.join()
+            self.pen.note("closing")
+
+    async def leaving(self) -> None:
+        async with self.hodei:
+            self.pen.note("open")
+            async with anyio.create_task_group() as tasks:
+                for job in self.plan:
+                    await self._submit([job], tasks)
+                tasks.cancel_scope.cancel()
+            self.pen.note("closing")
+
+    async def _submit(self, jobs: list[Planned], tasks: TaskGroup) -> None:
+        if len(jobs) == 1:
+            handles = [await self.hodei.submit(jobs[0].spec)]
+        else:
+            handles = await self.hodei.submit_many(job.spec for job in jobs)
+        for job, handle in zip(jobs, handles, strict=True):
+            self.pen.note("accepted", handle.id, job.name)
+            tasks.start_soon(self._wait, handle.id)
+            if dict(job.spec.labels) == CANCEL:
+                tasks.start_soon(self._cancel, handle.id)
+
+    async def _wait(self, job_id: str) -> None:
+        result = await self.hodei.handle(job_id).wait()
+        self.pen.note("told", job_id, result.state.value, result.exit_code)
+
+    async def _cancel(self, job_id: str) -> None:
+        with anyio.move_on_after(int(job_id[:2], 16) / 256):  # from at once to a second
+            await self.hodei.handle(job_id).wait()
+        result = await self.hodei.handle(job_id).cancel("the harness says so")
+        self.pen.note("cancelled", job_id, result.state.value)
+
+
+def main() -> None:
+    folder, seed, role = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    pen = Pen(folder / "ledger")
+    pen.note("host", os.getpid())
+    program = Program(folder, seed, pen)
+    anyio.run({"first": program.first, "again": program.again, "leaving": program.leaving}[role])
+    pen.note("closed")
+
+
+if __name__ == "__main__":
+    main()
