@@ -101,7 +101,7 @@ def _commit(
     connection: sqlite3.Connection, changes: Sequence[Change], classes: dict[Needs, int]
 ) -> None:
     connection.execute("begin immediate")
-    transaction = Transaction(connection, classes)
+    transaction = Transaction(connection, classes, writer=1)
     outcomes = transaction.make(changes)
     assert all(outcome.applied for outcome in outcomes)
     transaction.finish()
