@@ -71,7 +71,11 @@ def _call(draw: random.Random, calls: dict[str, int], share: float, *, threads: 
 
 
 def _write(draw: random.Random) -> Blow:
-    return _call(draw, STORE_CALLS, draw.choice((0.1, 1)), threads=True)
+    return _call(draw, STORE_CALLS, draw.choice((0.15, 0.4, 1)), threads=True)
+
+
+def _accepting(draw: random.Random) -> Blow:
+    return Blow("pwrite64", draw.randint(1, 420))
 
 
 def _talk(draw: random.Random) -> Blow:
@@ -117,6 +121,7 @@ def _closing(draw: random.Random) -> Blow:
 
 
 KINDS: dict[str, Callable[[random.Random], Blow | list[Blow]]] = {
+    "accepting": _accepting,
     "write": _write,
     "talk": _talk,
     "instant": _instant,

@@ -1,7 +1,8 @@
-"""A host that is killed: `python -m tests.kill.host_program FOLDER SEED first|again|leaving`.
+"""A host that is killed: `python -m tests.kill.host_program FOLDER SEED ROLE`.
 
-The first host of a run submits all of its plan. The next ones submit what has a key once more,
-and have everything end. One that is leaving stops while its jobs run.
+The first host of a run submits all of its plan. The next ones submit what has a key `again`, and
+have everything end. One that is `leaving` stops while its jobs run; one that is `submitting` has
+no workers, and does nothing else.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ SLOTS = 4
 class Program:
     """Uses one `Hodei`, and notes what it is told."""
 
-    def __init__(self, folder: Path, seed: int, pen: Pen) -> None:
+    def __init__(self, folder: Path, seed: int, role: str, pen: Pen) -> None:
         from hodei_core import Hodei
         from hodei_core.backends.local import LocalProvider
 
@@ -31,7 +32,7 @@ class Program:
         self.plan = plan(seed, folder)
         self.hodei = Hodei(
             folder / "jobs.db",
-            providers=[LocalProvider(slots=SLOTS)],
+            providers=[] if role == "submitting" else [LocalProvider(slots=SLOTS)],
             shutdown_timeout=0.3,
         )
 
@@ -39,8 +40,7 @@ class Program:
         async with self.hodei:
             self.pen.note("open")
             async with anyio.create_task_group() as tasks:
-                for _, jobs in itertools.groupby(self.plan, lambda job: job.batch or job.name):
-                    await self._submit(list(jobs), tasks)
+                await self._submit_all(tasks)
                 await self.hodei.join()
             self.pen.note("closing")
 
@@ -61,10 +61,13 @@ class Program:
         async with self.hodei:
             self.pen.note("open")
             async with anyio.create_task_group() as tasks:
-                for job in self.plan:
-                    await self._submit([job], tasks)
+                await self._submit_all(tasks)
                 tasks.cancel_scope.cancel()
             self.pen.note("closing")
+
+    async def _submit_all(self, tasks: TaskGroup) -> None:
+        for _, jobs in itertools.groupby(self.plan, lambda job: job.batch or job.name):
+            await self._submit(list(jobs), tasks)
 
     async def _submit(self, jobs: list[Planned], tasks: TaskGroup) -> None:
         if len(jobs) == 1:
@@ -92,8 +95,9 @@ def main() -> None:
     folder, seed, role = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     pen = Pen(folder / "ledger")
     pen.note("host", os.getpid())
-    program = Program(folder, seed, pen)
-    anyio.run({"first": program.first, "again": program.again, "leaving": program.leaving}[role])
+    program = Program(folder, seed, role, pen)
+    roles = {"first": program.first, "again": program.again}
+    anyio.run(roles.get(role, program.leaving))
     pen.note("closed")
 
 

@@ -19,6 +19,9 @@ RUN_MARK = "KILL_RUN"
 CANCEL = {"act": "cancel"}
 """The label of the jobs that a host cancels."""
 
+BATCHES = 4
+"""Into about so many batches half of the jobs go."""
+
 LINES = 400  # of a job that prints many
 
 # The lock tells what lives at the same time: it is held until the last process of an attempt's
@@ -128,7 +131,7 @@ class Planned:
     kind: Kind
     spec: JobSpec
     batch: int
-    """Jobs of the same batch are submitted together; 0: it is submitted alone."""
+    """Jobs of the same batch are submitted together, and have no key; 0: alone."""
 
 
 def plan(seed: int, folder: Path, *, jobs: int = 28) -> list[Planned]:
@@ -136,19 +139,18 @@ def plan(seed: int, folder: Path, *, jobs: int = 28) -> list[Planned]:
     draw = random.Random(seed)
     drawn = [*KINDS, *(draw.choice(list(KINDS)) for _ in range(jobs - len(KINDS)))]
     draw.shuffle(drawn)
-    batches = [0] * jobs
-    for first, batch in ((draw.randrange(0, jobs // 2), 1), (draw.randrange(jobs // 2, jobs), 2)):
-        batches[first : first + 4] = [batch] * len(batches[first : first + 4])
+    batches = sorted(draw.choices(range(2 * BATCHES), k=jobs))
     environment = {
         "LEDGER": str(folder / "ledger"),
         "LOCKS": str(folder / "locks"),
         RUN_MARK: folder.name,
     }
     planned = []
-    for number, (name, batch) in enumerate(zip(drawn, batches, strict=True)):
+    for number, (name, drawn_batch) in enumerate(zip(drawn, batches, strict=True)):
+        batch = drawn_batch if drawn_batch % 2 else 0
         kind = KINDS[name]
         fields = kind.fields(draw)
-        if draw.random() < 0.4:
+        if not batch and draw.random() < 0.6:
             fields["key"] = f"key-{number}"
         spec = JobSpec(
             PROLOGUE + kind.body,

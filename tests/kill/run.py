@@ -23,6 +23,9 @@ from tests.kill.plan import LOST, Planned, plan
 HOST_SECONDS = 100.0  # that a host may take until all is final
 GONE_SECONDS = 10.0  # that what the dead left may take to be gone
 ASLEEP_SECONDS = 3.0
+ROLES = {"closing": "leaving", "accepting": "submitting"}
+"""What the first host does, unless it does all."""
+
 _SIGNALLED = 128  # exit codes above it are signals: no job of ours has noted those
 
 
@@ -82,7 +85,7 @@ class Run:
         self.guards: list[int] = []
 
     def play(self) -> None:
-        role = "leaving" if self.kind == "closing" else "first"
+        role = ROLES.get(self.kind, "first")
         for blow in (*blows(self.kind, self.seed), None):
             if not self._host(role, blow):
                 return
@@ -135,8 +138,8 @@ class Run:
         for name, count in stored.items():
             if count > 1:
                 yield f"{name} is there {count} times"
-        for batch in (1, 2):
-            names = {p.name for p in self.plan.values() if p.batch == batch and not p.spec.key}
+        for batch in {planned.batch for planned in self.plan.values()} - {0}:
+            names = {p.name for p in self.plan.values() if p.batch == batch}
             there = names & stored.keys()
             if there and there != names:
                 yield f"of batch {batch} only {sorted(there)} were accepted"

@@ -12,6 +12,7 @@ import pytest
 from tests.kill.run import Outcome, play
 
 RUNS = [
+    *(("accepting", seed) for seed in (1, 2, 3)),
     *(("write", seed) for seed in (1, 2, 3, 4)),
     *(("talk", seed) for seed in (1, 2, 3)),
     *(("instant", seed) for seed in (1, 2)),
@@ -19,6 +20,7 @@ RUNS = [
     *(("opening", seed) for seed in (1, 2)),
     *(("closing", seed) for seed in (1, 2)),
     ("alone", 1),
+    ("asleep", 1),
 ]
 AT_ONCE = 6  # they wait more than they work
 SECONDS = 110.0
