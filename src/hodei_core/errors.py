@@ -139,6 +139,11 @@ class StoreFullError(HodeiError, RuntimeError):
 class StoreInvalidError(HodeiError, RuntimeError):
     """The store's content cannot be read by this version of the library; it was not touched."""
 
+    def __init__(self, message: str, *, job_id: str = "") -> None:
+        super().__init__(message)
+        self.job_id = job_id
+        """The job that cannot be read, if it is that alone."""
+
 
 class ProvisionError(HodeiError, RuntimeError):
     """A provider could not make a worker."""

@@ -42,7 +42,11 @@ class JobRepository(ABC):
 
     @abstractmethod
     async def get(self, job_id: JobId) -> Job | None:
-        """Return the job as it is stored; None if it is unknown."""
+        """Return the job as it is stored; None if it is unknown.
+
+        Raises:
+            StoreInvalidError: it is stored, and cannot be read; `job_id` is set.
+        """
 
     @abstractmethod
     async def select(

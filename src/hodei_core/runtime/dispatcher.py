@@ -35,7 +35,7 @@ from hodei_core.runtime.fleet import Fleet
 from hodei_core.runtime.interrupts import wait_for
 from hodei_core.runtime.log_buffer import LogBuffer
 from hodei_core.runtime.log_writer import LogWriter
-from hodei_core.runtime.patience import insist
+from hodei_core.runtime.patience import insist, stored
 from hodei_core.runtime.plan import Plan
 from hodei_core.runtime.recorder import Recorder
 from hodei_core.runtime.reporter import Reporter
@@ -404,7 +404,7 @@ class Dispatcher:
             elif self._dispatching:
                 await self._assigner.load(news.needs)
             for job_id in self._waited_for(news):
-                job = await insist(partial(self._store.jobs.get, job_id), "show a job")
+                job = await stored(self._store.jobs, job_id)
                 if job is not None and job.state.is_final:
                     self._finish(job)
 

@@ -8,7 +8,10 @@ from typing import TypeVar
 
 import anyio
 
-from hodei_core.errors import HodeiError
+from hodei_core.errors import HodeiError, StoreInvalidError
+from hodei_core.ids import JobId
+from hodei_core.jobs import Job
+from hodei_core.ports import JobRepository
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -18,12 +21,18 @@ T = TypeVar("T")
 
 
 async def insist(ask: Callable[[], Awaitable[T]], what: str) -> T:
-    """Return what the store answers, however often it refuses; `what` names the ask in the log."""
+    """Return what the store answers, however often it refuses; `what` names the ask in the log.
+
+    Raises:
+        StoreInvalidError: a single job cannot be read.
+    """
     tries = 0
     while True:
         try:
             return await ask()
         except HodeiError as error:
+            if isinstance(error, StoreInvalidError) and error.job_id:
+                raise  # it is the same however often it is asked
             pause = _PAUSES[min(tries, len(_PAUSES) - 1)]
             tries += 1
             logger.warning(
@@ -34,3 +43,11 @@ async def insist(ask: Callable[[], Awaitable[T]], what: str) -> T:
                 extra={"action": what},
             )
             await anyio.sleep(pause)
+
+
+async def stored(jobs: JobRepository, job_id: JobId) -> Job | None:
+    """Return a job as it is stored, however often its store refuses; None if it cannot be read."""
+    try:
+        return await insist(lambda: jobs.get(job_id), "show a job")
+    except StoreInvalidError:
+        return None

@@ -11,7 +11,7 @@ from hodei_core.ids import JobId
 from hodei_core.jobs import Job
 from hodei_core.phases import Phase
 from hodei_core.ports import Advance, JobRepository, Outcome
-from hodei_core.runtime.patience import insist
+from hodei_core.runtime.patience import stored
 from hodei_core.runtime.plan import Plan
 from hodei_core.states import JobState, Reason
 
@@ -49,7 +49,7 @@ class Unstarted:
     async def _plan(
         self, plan: Plan, job_id: JobId, state: JobState, reason: Reason, message: str | None
     ) -> None:
-        job = await insist(lambda: self._jobs.get(job_id), "show a job")
+        job = await stored(self._jobs, job_id)
         if job is not None and job.state is JobState.PENDING:
             self._plan_end(plan, job, state, reason, message)
 
