@@ -215,7 +215,7 @@ async def test_a_cancelled_change_is_wholly_in_or_out(
                 assert found in (before, after), f"cancelled at checkpoint {step}"
                 seen.add(found == after)
                 await check_usable(driver)
-        # Who is behind another waits for a turn of the loop longer, and may be taken back until then.
+        # Who is behind another waits a turn of the loop longer, and may be taken back until then.
         assert seen == ({False, True} if behind else {True})
 
 

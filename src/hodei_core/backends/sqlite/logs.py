@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from hodei_core.backends.sqlite import rows
 from hodei_core.backends.sqlite.readers import Select
+from hodei_core.backends.sqlite.unreadable import UNREADABLE
+from hodei_core.errors import StoreInvalidError
 from hodei_core.ids import JobId
 from hodei_core.logs import LogSegment
 from hodei_core.ports import LogBounds, LogStore
@@ -63,4 +65,8 @@ class SqliteLogStore(LogStore):
         found = await self._list(
             f"{_SIZED} {which} limit ?", (rows.text(job_id), *arguments, count)
         )
-        return [rows.segment(row) for row in found]
+        try:
+            return [rows.segment(row) for row in found]
+        except UNREADABLE as error:
+            msg = f"the log of job {job_id} cannot be read: {error!r}"
+            raise StoreInvalidError(msg, job_id=job_id) from error

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import anyio
 
 from hodei_core.backends.sqlite import rows
+from hodei_core.backends.sqlite.unreadable import UNREADABLE, readable
 from hodei_core.clock import Clock
-from hodei_core.errors import JobNotFoundError
-from hodei_core.events import JobEvent
+from hodei_core.errors import JobNotFoundError, StoreInvalidError
 from hodei_core.hosts import HostRecord
 from hodei_core.ids import HostId, JobId
 from hodei_core.jobs import Job
@@ -28,8 +27,6 @@ from hodei_core.ports import (
 )
 from hodei_core.states import JobState
 from hodei_core.workers import Worker
-
-logger: logging.Logger = logging.getLogger(__name__)
 
 Select = Callable[[str, Sequence[Any]], Awaitable[list[tuple[Any, ...]]]]
 """Returns the rows of a statement."""
@@ -56,7 +53,7 @@ _PEEK = f"""
 where j.queued = 1 and j.needs = (select id from needs where content = ?)
     and (j.cover_host is null or j.cover_host in ({{mine}}) or j.cover_until <= ?
         or j.cover_host not in (select id from hosts))
-order by j.priority desc, j.seq limit ?
+order by j.priority desc, j.seq limit ? offset ?
 """
 _POSITION = """
 select
@@ -69,27 +66,17 @@ from jobs j where j.id = ? and j.queued = 1
 
 
 async def jobs_of(found: Sequence[tuple[Any, ...]]) -> list[Job]:
-    """Return the jobs of rows; one that cannot be read is left out, and said once a row.
+    """Return the jobs of rows; those that cannot be read are left out, and told of once.
 
     Other tasks get their turn between a few of them.
     """
     jobs: list[Job] = []
-    for count, row in enumerate(found, 1):
-        try:
-            jobs.append(rows.job(row))
-        except (ValueError, TypeError, KeyError) as error:
-            logger.warning("job %r cannot be read: %r", row[1], error, extra={"action": "read"})
-        if not count % _JOBS_A_TURN:
+    for start in range(0, len(found), _JOBS_A_TURN):
+        if start:
             await anyio.sleep(0)
+        some = found[start : start + _JOBS_A_TURN]
+        jobs += readable("job", some, rows.job, lambda row: row[1])
     return jobs
-
-
-def _events_of(found: Iterable[tuple[Any, ...]]) -> Iterator[JobEvent]:
-    for row in found:
-        try:
-            yield rows.told(row)
-        except (ValueError, TypeError, KeyError) as error:
-            logger.warning("event %r cannot be read: %r", row, error, extra={"action": "read"})
 
 
 class SqliteJobRepository(JobRepository):
@@ -101,7 +88,13 @@ class SqliteJobRepository(JobRepository):
 
     async def get(self, job_id: JobId) -> Job | None:
         found = await self._select(f"{_JOBS} where j.id = ?", (rows.text(job_id),))
-        return next(iter(await jobs_of(found)), None)
+        if not found:
+            return None
+        try:
+            return rows.job(found[0])
+        except UNREADABLE as error:
+            msg = f"job {job_id} is stored, and cannot be read: {error!r}"
+            raise StoreInvalidError(msg, job_id=job_id) from error
 
     async def select(
         self, matching: JobFilter, *, limit: int | None, after: JobId | None = None
@@ -166,15 +159,27 @@ class SqliteJobQueue(JobQueue):
         self._mine = mine
 
     async def needs(self) -> list[Needs]:
-        return [rows.needs(content) for (content,) in await self._select(_CLASSES, ())]
+        found = await self._select(_CLASSES, ())
+        return readable("class of needs", found, lambda row: rows.needs(row[0]))
 
     async def peek(self, needs: Needs, limit: int) -> list[Job]:
         mine = [rows.text(host_id) for host_id in self._mine()]
         statement = _PEEK.format(mine=", ".join("?" * len(mine)))
         now = rows.instant(self._clock.now())
-        return await jobs_of(
-            await self._select(statement, (rows.needs_content(needs), *mine, now, limit))
-        )
+        return await self._first(statement, (rows.needs_content(needs), *mine, now), limit)
+
+    async def _first(self, statement: str, arguments: Sequence[Any], limit: int) -> list[Job]:
+        """Return the first jobs of a statement that can be read."""
+        jobs: list[Job] = []
+        seen = 0
+        while len(jobs) < limit:
+            most = limit - len(jobs)
+            page = await self._select(statement, (*arguments, most, seen))
+            jobs += await jobs_of(page)
+            seen += len(page)
+            if len(page) < most:
+                break
+        return jobs
 
     async def position(self, job_id: JobId) -> int | None:
         found = await self._select(_POSITION, (rows.text(job_id),))
@@ -182,29 +187,28 @@ class SqliteJobQueue(JobQueue):
 
     async def next_due(self) -> datetime | None:
         found = await self._select("select min(due_at) from jobs where queued = 2", ())
-        due_at: datetime | None = rows.moment(found[0][0])
+        first = found[0][0]
+        due_at: datetime | None = rows.moment(first) if isinstance(first, int) else None
         return due_at
 
     async def overdue(
         self, before: datetime, after: tuple[datetime, int] | None, limit: int
     ) -> list[Job]:
         seen = (-1, 0) if after is None else (rows.instant(after[0]), after[1])
-        return await jobs_of(
-            await self._select(
-                f"{_JOBS} where j.queued = 1 and j.due_at <= ? and (j.due_at, j.seq) > (?, ?) "
-                "order by j.due_at, j.seq limit ?",
-                (rows.instant(before), *seen, limit),
-            )
+        return await self._first(
+            f"{_JOBS} where j.queued = 1 and j.due_at <= ? and (j.due_at, j.seq) > (?, ?) "
+            "order by j.due_at, j.seq limit ? offset ?",
+            (rows.instant(before), *seen),
+            limit,
         )
 
     async def expiring(self, after: tuple[datetime, int] | None, limit: int) -> list[Job]:
         seen = (-1, 0) if after is None else (rows.instant(after[0]), after[1])
-        return await jobs_of(
-            await self._select(
-                f"{_JOBS} where j.expires_at is not null and (j.expires_at, j.seq) > (?, ?) "
-                "order by j.expires_at, j.seq limit ?",
-                (*seen, limit),
-            )
+        return await self._first(
+            f"{_JOBS} where j.expires_at is not null and (j.expires_at, j.seq) > (?, ?) "
+            "order by j.expires_at, j.seq limit ? offset ?",
+            seen,
+            limit,
         )
 
 
@@ -231,7 +235,12 @@ async def workers(select: Select, where: str = "") -> list[Worker]:
         jobs = shown.setdefault(row[0], (tuple(row), []))[1]
         if job_id is not None:
             jobs.append(JobId(rows.plain(job_id)))
-    return [rows.worker(row, tuple(jobs)) for row, jobs in shown.values()]
+    return readable(
+        "worker",
+        shown.values(),
+        lambda row: rows.worker(row[0], tuple(row[1])),
+        lambda row: row[0][0],
+    )
 
 
 _OWN = ", ".join(f"w.{column.strip()}" for column in rows.WORKER_COLUMNS.split(","))
@@ -271,7 +280,7 @@ class SqliteHostRegistry(HostRegistry):
 
     async def select(self) -> list[HostRecord]:
         found = await self._select("select id, beat, offers from hosts order by seq", ())
-        return [rows.host(row) for row in found]
+        return readable("host", found, rows.host, lambda row: row[0])
 
     async def others_wrote(self) -> None:
         await self._noticed()
@@ -285,7 +294,7 @@ class SqliteHostRegistry(HostRegistry):
         touched = await self._select(_TOUCHED, (first, last, self._writer))
         missed, self._heard = first - self._heard, last
         return News(
-            events=tuple(_events_of(found)),
+            events=tuple(readable("event", found, rows.told, lambda row: row[0])),
             needs=tuple(rows.needs(content) for (content,) in touched),
             missed=missed,
             more=last < newest,
@@ -311,7 +320,9 @@ class SqliteHostRegistry(HostRegistry):
             "where cancel_at is not null and (state = 'pending' or host = ?) order by seq",
             (rows.text(host_id),),
         )
-        requests = [
-            (JobId(rows.plain(id_)), rows.cancel_request(at, reason)) for id_, at, reason in found
-        ]
-        return [(job_id, request) for job_id, request in requests if request is not None]
+        return readable("cancel request of job", found, _request, lambda row: row[0])
+
+
+def _request(row: tuple[Any, ...]) -> tuple[JobId, CancelRequest]:
+    id_, at, reason = row
+    return JobId(rows.plain(id_)), CancelRequest(at=rows.moment(at), reason=rows.plain(reason))

@@ -15,7 +15,8 @@ from typing import Any
 from hodei_core import job_events
 from hodei_core.backends.sqlite import rows
 from hodei_core.backends.sqlite.pruning import FINAL, SEGMENT_BYTES, Slice
-from hodei_core.errors import KeyConflictError, QueueFullError
+from hodei_core.backends.sqlite.unreadable import UNREADABLE, readable, tell
+from hodei_core.errors import KeyConflictError, QueueFullError, StoreInvalidError
 from hodei_core.events import JobEvent
 from hodei_core.jobs import Job
 from hodei_core.ports import (
@@ -137,9 +138,10 @@ class Transaction:
 
     # Jobs
 
-    def _stored(self, seq: int) -> Job:
-        row = self._sql(f"{_JOBS} where j.seq = ?", (seq,)).fetchone()
-        return rows.job(row)
+    def _stored(self, seq: int) -> tuple[Job, ...]:
+        """Return a job as it is stored; nothing if it cannot be read."""
+        found = self._sql(f"{_JOBS} where j.seq = ?", (seq,)).fetchall()
+        return tuple(readable("job", found, rows.job, lambda row: row[1]))
 
     def _class(self, needs: Needs) -> int:
         number = self._classes.get(needs) or self.added.get(needs)
@@ -156,7 +158,7 @@ class Transaction:
     def _accept(self, change: Accept) -> Outcome:
         try:
             found = makers(change, self._holder, self._pending)
-        except (KeyConflictError, QueueFullError) as error:
+        except (KeyConflictError, QueueFullError, StoreInvalidError) as error:
             return Outcome(applied=False, error=error)
         jobs: list[Job] = []
         made: dict[str, Job] = {}
@@ -168,7 +170,13 @@ class Transaction:
 
     def _holder(self, key: str) -> Job | None:
         found = self._sql("select seq from keys where key = ?", (rows.text(key),)).fetchone()
-        return None if found is None else self._stored(found[0])
+        if found is None:
+            return None
+        jobs = self._stored(found[0])
+        if not jobs:
+            msg = f"the job that holds the key {key!r} cannot be read"
+            raise StoreInvalidError(msg)
+        return jobs[0]
 
     def _pending(self) -> int:
         return self._count(_PENDING)
@@ -207,12 +215,17 @@ class Transaction:
         )
         seq = cursor.lastrowid
         assert seq is not None  # noqa: S101 - an insert has one
-        self._sql("insert into specs values (?, ?, ?)", (seq, rows.spec_content(spec), spec.stdin))
+        self._sql(
+            "insert into specs (seq, content, stdin) values (?, ?, ?)",
+            (seq, rows.spec_content(spec), spec.stdin),
+        )
         if spec.key is not None:
-            self._sql("insert or replace into keys values (?, ?)", (rows.text(spec.key), seq))
+            self._sql(
+                "insert or replace into keys (key, seq) values (?, ?)", (rows.text(spec.key), seq)
+            )
         if spec.labels:
             labels = [(rows.text(k), rows.text(v), seq) for k, v in spec.labels.items()]
-            self._many("insert into labels values (?, ?, ?)", labels)
+            self._many("insert into labels (name, value, seq) values (?, ?, ?)", labels)
         self._counts[_PENDING] += 1
         self._tell(seq, needs if queued == rows.QUEUED else None, (job_events.submitted(job),))
         return Job.accepted(
@@ -226,7 +239,7 @@ class Transaction:
             return _REFUSED
         seq, needs, queued, state, version, number, worker, attempts, cancel_at, why = current
         if version != change.expected or (job.state is _ASSIGNED and not self._hold(job)):
-            return Outcome(applied=False, jobs=(self._stored(seq),))
+            return Outcome(applied=False, jobs=self._stored(seq))
         is_open = job.state in _OPEN
         attempt = job.attempts[-1] if job.attempts else None
         waiting_for, reason = job.waiting_for, job.reason
@@ -265,7 +278,11 @@ class Transaction:
             self._sql(
                 "update jobs set cancel_at = null, cancel_reason = null where seq = ?", (seq,)
             )
-        return Outcome(cancel=rows.cancel_request(cancel_at, why))
+        try:
+            return Outcome(cancel=rows.cancel_request(cancel_at, why))
+        except UNREADABLE as error:
+            tell("cancel request of job", job.id, error)
+            return _APPLIED
 
     def _tell(self, seq: int, needs: int | None, events: Iterable[JobEvent]) -> None:
         """Note what is told to others; `needs`: the class whose queue changed."""
@@ -285,11 +302,11 @@ class Transaction:
         """Give a slot back: the worker is idle since the attempt ended."""
         ended, assigned = rows.instant(job.finished_at), None
         if ended is None:
-            before = json.loads(attempts)
+            before = _stored_attempts(attempts, len(job.attempts))
             if len(job.attempts) == len(before):
                 ended = rows.instant(job.attempt.finished_at)
             else:  # it never started, so nobody knows when the slot became free again
-                assigned = before[-1]["assigned_at"]
+                assigned = before[-1].get("assigned_at")
         self._sql(_RELEASE, (ended, assigned, assigned, worker))
 
     def _request_cancel(self, change: RequestCancel) -> Outcome:
@@ -297,17 +314,15 @@ class Transaction:
         at, reason = rows.instant(request.at), rows.text(request.reason)
         jobs: list[Job] = []
         for job_id in change.job_ids:
-            row = self._sql(f"{_JOBS} where j.id = ?", (rows.text(job_id),)).fetchone()
-            if row is None:
-                continue
-            job = rows.job(row)
-            jobs.append(job)
-            if not job.state.is_final:
-                self._sql(
-                    "update jobs set cancel_at = ?, cancel_reason = ? "
-                    "where seq = ? and cancel_at is null",
-                    (at, reason, job.seq),
-                )
+            found = self._sql(f"{_JOBS} where j.id = ?", (rows.text(job_id),)).fetchall()
+            for job in readable("job", found, rows.job, lambda row: row[1]):
+                jobs.append(job)
+                if not job.state.is_final:
+                    self._sql(
+                        "update jobs set cancel_at = ?, cancel_reason = ? "
+                        "where seq = ? and cancel_at is null",
+                        (at, reason, job.seq),
+                    )
         return Outcome(jobs=tuple(jobs))
 
     def _mark_due(self, change: MarkDue) -> Outcome:
@@ -316,13 +331,13 @@ class Transaction:
             "order by j.priority desc, j.seq",
             (rows.instant(change.now),),
         ).fetchall()
-        jobs = tuple(rows.job(row).due() for row in found)
+        jobs = readable("job", found, lambda row: rows.job(row).due(), lambda row: row[1])
         self._many(
             f"update jobs set queued = {rows.QUEUED}, waiting_for = 'capacity' where seq = ?",
-            [(job.seq,) for job in jobs],
+            [(row[0],) for row in found],  # what cannot be read is nobody's, and no longer due
         )
         self._many(_DUE, [(self._writer, job.seq) for job in jobs])
-        return Outcome(jobs=jobs)
+        return Outcome(jobs=tuple(jobs))
 
     def _cover(self, change: Cover) -> Outcome:
         host, until = rows.text(change.host_id), rows.instant(change.until)
@@ -437,6 +452,17 @@ class Transaction:
             (rows.text(change.host_id), change.beat),
         ).rowcount
         return _APPLIED if removed else _REFUSED
+
+
+def _stored_attempts(content: Any, count: int) -> list[dict[str, Any]]:
+    """Return attempts as they are stored; as many empty ones, if they cannot be read."""
+    try:
+        found = json.loads(content)
+        if found and all(isinstance(each, dict) for each in found) and len(found) >= count:
+            return list(found)
+    except UNREADABLE as error:
+        tell("attempts", content, error)
+    return [{}] * max(count, 1)
 
 
 _MAKE: dict[type[Any], Callable[[Transaction, Any], Outcome]] = {
