@@ -57,7 +57,10 @@ class LogEntry(Value):
     """Whether the line goes on in the next entry of its source."""
 
     lost: int = 0
-    """How many entries are missing here, this one's `seq` being the last of them; else 0."""
+    """How many entries are missing here, this one's `seq` being the last of them; else 0.
+
+    1 with a text: the end of what an attempt printed may be missing, however much that was.
+    """
 
     @property
     def text(self) -> str:
@@ -104,6 +107,7 @@ class LogSegment(Value):
     def make_entries(self, job_id: JobId, lines: Iterable[tuple[int, bytes]]) -> list[LogEntry]:
         """Return the entries of some of its lines, as `lines` gave them."""
         attempt, at, source, partial = self.attempt, self.at, self.source, self.partial
+        lost = 1 if source is LogSource.SYSTEM else 0
         entries: list[LogEntry] = []
         for seq, data in lines:
             entry: Any = _Draft()
@@ -114,7 +118,7 @@ class LogSegment(Value):
             entry.source = source
             entry.data = data
             entry.partial = partial
-            entry.lost = 0
+            entry.lost = lost
             entry.__class__ = LogEntry
             entries.append(entry)
         return entries
@@ -128,6 +132,17 @@ class LogSegment(Value):
             lines[skip:] if skip else lines,
             strict=True,
         )
+
+
+def torn_segment(*, attempt: int, seq: int, at: datetime) -> LogSegment:
+    """Return what ends the log of an attempt of which nobody knows whether it printed more.
+
+    One entry, which stands for the end that may be missing, however long that was.
+    """
+    text = f"the end of the output of attempt {attempt} may be missing: its host died\n"
+    return LogSegment(
+        attempt=attempt, first_seq=seq, count=1, at=at, source=LogSource.SYSTEM, data=text.encode()
+    )
 
 
 def split_lines(data: bytes) -> list[bytes]:

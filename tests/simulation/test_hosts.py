@@ -276,7 +276,12 @@ async def test_the_numbers_of_entries_that_a_fenced_host_never_stored_are_given_
         first.power.go_on()
         assert (await first.hodei.handle(job.id).wait()).ok
         entries = [entry async for entry in first.hodei.handle(job.id).logs()]
-        assert [(entry.seq, entry.attempt) for entry in entries] == [(1, 2), (2, 2), (3, 2)]
+        assert [(entry.seq, entry.attempt, entry.lost) for entry in entries] == [
+            (1, 1, 1),
+            (2, 2, 0),
+            (3, 2, 0),
+            (4, 2, 0),
+        ]
         tasks.cancel_scope.cancel()
 
 

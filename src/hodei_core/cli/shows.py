@@ -45,7 +45,8 @@ class PlainShow(Show):
     async def entries(self, entries: Sequence[LogEntry]) -> None:
         for source, group in groupby(entries, key=_source):
             if source is LogSource.SYSTEM:
-                await self.console.say(_lost(sum(entry.lost for entry in group)))
+                for entry in group:
+                    await self.console.say(_note(entry))
             else:
                 writer = self.console.out if source is LogSource.STDOUT else self.console.err
                 await writer.write(b"".join([entry.data for entry in group]))
@@ -68,7 +69,7 @@ class DecoratedShow(Show):
         await self.console.out.write_text("".join([self._line(entry) for entry in entries]))
 
     def _line(self, entry: LogEntry) -> str:
-        text = _lost(entry.lost) if entry.lost else entry.text
+        text = _note(entry) if entry.lost else entry.text
         return f"{_time_of_day(entry.at)} [{_MARKS[entry.source]}] {text}\n"
 
     @override
@@ -91,6 +92,10 @@ class JsonShow(Show):
     @override
     async def end(self, result: JobResult) -> None:
         await self.console.out.write(_json(_result(result)))
+
+
+def _note(entry: LogEntry) -> str:
+    return entry.text or _lost(entry.lost)
 
 
 def _lost(count: int) -> str:

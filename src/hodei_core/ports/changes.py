@@ -55,6 +55,11 @@ class Advance(Value):
 
     job: Job
     expected: int
+    torn: bool = attrs.field(default=False, kw_only=True)
+    """Whether the end of what its last attempt printed may be missing.
+
+    In the same step the log then goes on with `torn_segment`, numbered by what is stored.
+    """
 
 
 @attrs.frozen(kw_only=True, weakref_slot=False, eq=False, repr=False)

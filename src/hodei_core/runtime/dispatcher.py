@@ -422,7 +422,9 @@ class Dispatcher:
         rescued, self._rescued = self._rescued, {}
         for job, ending in rescued.values():
             closed = self._recorder.closed(job, ending)
-            plan.add(Advance(closed, job.version), partial(self._settle_rescue, job, closed))
+            # What its host had not written is gone with it; nobody knows how much that was.
+            change = Advance(closed, job.version, torn=not ending.never_started)
+            plan.add(change, partial(self._settle_rescue, job, closed))
 
     def _settle_rescue(self, job: Job, closed: Job, outcome: Outcome) -> None:
         if outcome.applied:

@@ -152,7 +152,10 @@ class LogStream:
                 segment = next(self._segments, None)
                 if segment is None:
                     break
-                if self._source not in (None, segment.source):
+                if (
+                    self._source not in (None, segment.source)
+                    and segment.source is not LogSource.SYSTEM
+                ):
                     self._cursor = segment.last_seq
                     continue
                 self._lines = segment.lines(self._cursor)
@@ -196,6 +199,9 @@ class LogStream:
             if not segments:
                 break
             for segment in segments:
+                if segment.source is LogSource.SYSTEM:
+                    before = segment.first_seq
+                    continue
                 if self._source in (None, segment.source):
                     end = min(segment.last_seq, last)
                     count = end - segment.first_seq + 1

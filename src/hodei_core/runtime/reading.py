@@ -100,7 +100,7 @@ class Reading(LogReader):
         tails = {LogSource.STDOUT: _Tail(), LogSource.STDERR: _Tail()}
         number = job.attempts[-1].number
         before = bounds.last + 1
-        whole = False
+        whole = torn = False
         segments: list[LogSegment] = []
         while not all(tail.full for tail in tails.values()) and not whole:
             segments = await self.read_back(job.id, before)
@@ -109,6 +109,9 @@ class Reading(LogReader):
                 if segment.attempt != number:
                     whole = True
                     break
+                if segment.source is LogSource.SYSTEM:
+                    torn = True
+                    continue
                 tails[segment.source].prepend(segment.data)
             whole = whole or not segments or before <= 1
         if not segments and before > bounds.lost + 1:  # more was deleted since
@@ -118,7 +121,7 @@ class Reading(LogReader):
             job,
             stdout=tails[LogSource.STDOUT].text(),
             stderr=tails[LogSource.STDERR].text(),
-            truncated=lost or any(tail.cut for tail in tails.values()),
+            truncated=lost or torn or any(tail.cut for tail in tails.values()),
         )
 
     async def output(self, job_id: JobId, source: LogSource | None, attempt: int | None) -> bytes:
@@ -149,6 +152,9 @@ class Reading(LogReader):
             if _jumps(segments, cursor, bounds) and await self.bounds(job_id) != bounds:
                 continue  # more was deleted since
             for segment in segments:
+                if segment.attempt == number and segment.source is LogSource.SYSTEM:
+                    msg = f"the end of the output of job {job_id} may be missing: read its logs()"
+                    raise OutputLostError(msg, job_id=job_id, lost=segment.count)
                 if segment.attempt == number and source in (None, segment.source):
                     parts.append(segment.data)
                     size += len(segment.data)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from operator import attrgetter
 
 from hodei_core.ids import JobId
-from hodei_core.logs import LogSegment
+from hodei_core.jobs import Attempt
+from hodei_core.logs import LogSegment, torn_segment
 from hodei_core.ports import LogBounds, LogStore
 
 _SEGMENT_BYTES = 200  # what a segment costs besides its data
@@ -82,6 +83,14 @@ class MemoryLogStore(LogStore):
         while self._size > self._total_bytes:
             # The largest gives way: a job that prints little keeps what it printed.
             self._size -= max(self._open.values(), key=_size).drop_first()
+
+    def tear(self, job_id: JobId, attempt: Attempt) -> None:
+        """Note that the end of what an attempt printed may be missing."""
+        log = self._logs.get(job_id)
+        assert attempt.finished_at is not None  # noqa: S101 - it has ended
+        seq = 1 if log is None else log.last + 1
+        torn = torn_segment(attempt=attempt.number, seq=seq, at=attempt.finished_at)
+        self.append(job_id, (torn,))
 
     def finish(self, job_id: JobId) -> None:
         """Take note that the job is final: its log may go when space is needed."""

@@ -164,6 +164,8 @@ class MemoryStore(Store):
         if job.state is JobState.PENDING:
             self._queue.put(job)
         cancel = self._cancels.get(job.id)
+        if change.torn:
+            self._logs.tear(job.id, job.attempt)
         if job.state.is_final:
             self._finish(job)
         return _APPLIED if cancel is None else Outcome(cancel=cancel)

@@ -18,7 +18,8 @@ from hodei_core.backends.sqlite.pruning import FINAL, SEGMENT_BYTES, Slice
 from hodei_core.backends.sqlite.unreadable import UNREADABLE, readable, tell
 from hodei_core.errors import KeyConflictError, QueueFullError, StoreInvalidError
 from hodei_core.events import JobEvent
-from hodei_core.jobs import Job
+from hodei_core.jobs import Attempt, Job
+from hodei_core.logs import LogSegment, torn_segment
 from hodei_core.ports import (
     Accept,
     Advance,
@@ -272,6 +273,8 @@ class Transaction:
         self._tell(seq, waited, job_events.moved(JobState(state), number or 0, job))
         if worker is not None and not is_open:
             self._release(worker, attempts, job)
+        if change.torn:
+            self._tear(seq, job.attempt)
         if cancel_at is None:
             return _APPLIED
         if job.state.is_final:
@@ -382,26 +385,37 @@ class Transaction:
             return _REFUSED
         new = [segment for segment in change.segments if segment.first_seq > last]
         if new:
-            self._many(
-                _APPEND,
-                [
-                    (
-                        seq,
-                        segment.first_seq,
-                        segment.last_seq,
-                        segment.attempt,
-                        rows.instant(segment.at),
-                        segment.source.value,
-                        segment.partial,
-                        segment.data,
-                    )
-                    for segment in new
-                ],
-            )
-            size = sum(len(segment.data) for segment in new)
-            self._sql(_BOUND, (seq, new[-1].last_seq, size))
-            self._log_bytes += size + SEGMENT_BYTES * len(new)
+            self._write(seq, new)
         return _APPLIED
+
+    def _tear(self, seq: int, attempt: Attempt) -> None:
+        """Note that the end of what an attempt printed may be missing."""
+        found = self._sql("select last from log_bounds where job = ?", (seq,)).fetchone()
+        last = 0 if found is None else found[0]
+        assert attempt.finished_at is not None  # noqa: S101 - it has ended
+        torn = torn_segment(attempt=attempt.number, seq=last + 1, at=attempt.finished_at)
+        self._write(seq, [torn])
+
+    def _write(self, seq: int, new: list[LogSegment]) -> None:
+        self._many(
+            _APPEND,
+            [
+                (
+                    seq,
+                    segment.first_seq,
+                    segment.last_seq,
+                    segment.attempt,
+                    rows.instant(segment.at),
+                    segment.source.value,
+                    segment.partial,
+                    segment.data,
+                )
+                for segment in new
+            ],
+        )
+        size = sum(len(segment.data) for segment in new)
+        self._sql(_BOUND, (seq, new[-1].last_seq, size))
+        self._log_bytes += size + SEGMENT_BYTES * len(new)
 
     # Workers and hosts
 

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from hodei_core.ids import JobId
 from hodei_core.jobs import Job
-from hodei_core.logs import LogSegment, LogSource
-from hodei_core.ports import AppendLogs, LogBounds
+from hodei_core.logs import LogSegment, LogSource, torn_segment
+from hodei_core.ports import Advance, AppendLogs, LogBounds
+from hodei_core.states import JobState, Reason
 from hodei_core.testing.contracts.driver import StoreDriver, StoreSuite
 from hodei_core.testing.contracts.repository import assert_frozen
-from hodei_core.testing.contracts.samples import segment
+from hodei_core.testing.contracts.samples import at, segment
 
 NOTHING = LogBounds(last=0, lost=0, lost_attempt=0)
 PLENTY = 1 << 20
@@ -127,6 +128,32 @@ class LogContract(StoreSuite):
             assert (await driver.store.logs.bounds(job.id)).last == 1
             (read,) = await driver.store.logs.read(job.id, after=0, max_bytes=PLENTY)
             assert read.data == b"a\n"
+
+    async def test_a_log_that_may_miss_its_end_goes_on_with_an_entry_that_stands_for_it(
+        self,
+    ) -> None:
+        async with self.opened() as driver:
+            written = [segment(1, b"one\ntwo\n"), torn_segment(attempt=1, seq=3, at=at(3))]
+            job = await logged(driver, written[0])
+            failed = job.finished(JobState.FAILED, Reason.WORKER_LOST, at=at(3))
+            stale = await driver.apply(Advance(failed, job.version + 1, torn=True))
+            assert not stale.applied
+            assert (await driver.store.logs.bounds(job.id)).last == 2
+            assert (await driver.apply(Advance(failed, job.version, torn=True))).applied
+            assert (await driver.store.logs.bounds(job.id)).last == 3
+            assert await driver.store.logs.read(job.id, after=0, max_bytes=PLENTY) == written
+
+    async def test_a_log_that_is_all_missing_has_an_entry_that_stands_for_it(self) -> None:
+        async with self.opened() as driver:
+            await driver.add_worker()
+            job = await driver.start(await driver.add("a"))
+            failed = job.finished(JobState.FAILED, Reason.WORKER_LOST, at=at(3))
+            await driver.apply(Advance(failed, job.version, torn=True))
+            read = await driver.store.logs.read(job.id, after=0, max_bytes=PLENTY)
+            assert read == [torn_segment(attempt=1, seq=1, at=at(3))]
+            (entry,) = read[0].entries(job.id)
+            assert (entry.seq, entry.lost, entry.source) == (1, 1, LogSource.SYSTEM)
+            assert "attempt 1" in entry.text
 
     async def test_nothing_is_kept_of_a_job_that_is_not_stored(self) -> None:
         async with self.opened() as driver:
