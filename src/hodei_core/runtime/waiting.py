@@ -15,7 +15,7 @@ from hodei_core.runtime.patience import insist
 from hodei_core.states import WaitingFor
 
 _EXPIRED_BATCH = 100  # jobs looked at together that may have expired
-_STUCK_BATCH = 20  # jobs told of in one step: what else is to be done is not kept waiting
+_STUCK_BATCH = 5  # jobs told of in one step: what else is to be done is not kept waiting
 _LATER = (WaitingFor.DELAY, WaitingFor.BACKOFF)
 
 
