@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -128,6 +129,7 @@ _WRITE = {
 _SPEC_FIELDS = [
     (field.name, field.default) for field in attrs.fields(JobSpec) if field.name != "stdin"
 ]
+_SHORT = 512  # characters of a spec that is remembered
 _SPANS = ("timeout", "pending_timeout", "delay", "grace")
 
 
@@ -153,6 +155,17 @@ def spec(content: str, stdin: bytes | None) -> JobSpec:
     Raises:
         ValueError, TypeError, KeyError: it is none.
     """
+    if stdin is None and len(content) <= _SHORT:
+        return _short_spec(content)
+    return _spec(content, stdin)
+
+
+@lru_cache(maxsize=1_024)
+def _short_spec(content: str) -> JobSpec:
+    return _spec(content, None)
+
+
+def _spec(content: str, stdin: bytes | None) -> JobSpec:
     fields: dict[str, Any] = json.loads(content)
     command = fields.pop("command")
     for name in _SPANS:
