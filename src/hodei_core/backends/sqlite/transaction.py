@@ -15,6 +15,7 @@ from typing import Any
 from hodei_core import job_events
 from hodei_core.backends.sqlite import rows
 from hodei_core.backends.sqlite.pruning import FINAL, SEGMENT_BYTES, Slice
+from hodei_core.backends.sqlite.slots import Slots
 from hodei_core.backends.sqlite.unreadable import UNREADABLE, readable, tell
 from hodei_core.errors import KeyConflictError, QueueFullError, StoreInvalidError
 from hodei_core.events import JobEvent
@@ -65,14 +66,6 @@ update jobs set state = ?, waiting_for = ?, version = ?, queued = ?, due_at = ?,
     cover_until = null
 where seq = ?
 """
-_HOLD = """
-update workers set slots_used = slots_used + 1
-where id = ? and slots_used < slots and state in ('ready', 'busy')
-"""
-_RELEASE = """
-update workers set slots_used = slots_used - 1, idle_since = coalesce(?, max(idle_since, ?), ?)
-where id = ?
-"""
 _PUT_WORKER = """
 insert into workers (id, provider, state, slots, resources, labels, image, ready_at, idle_since,
     host)
@@ -119,13 +112,15 @@ class Transaction:
         self.added: dict[Needs, int] = {}
         self._counts: Counter[str] = Counter()
         self._log_bytes = 0
+        self._slots = Slots(connection.execute)
 
     def make(self, changes: Iterable[Change]) -> list[Outcome]:
         """Make changes in order; return an outcome for each."""
         return [_MAKE[type(change)](self, change) for change in changes]
 
     def finish(self) -> None:
-        """Write the counts of jobs by state, what the logs take, and what is told to others."""
+        """Write the counts of jobs by state, the slots of workers, and what the rest adds up to."""
+        self._slots.settle()
         if self._events:
             self._many(_EVENT, self._events)
             (newest,) = self._sql("select max(id) from events").fetchone()
@@ -294,12 +289,7 @@ class Transaction:
     def _hold(self, job: Job) -> bool:
         """Take a slot of the worker that a job is assigned to; return whether there was one."""
         attempt = job.attempt
-        host = attempt.host_id
-        if host is not None:
-            known = self._sql("select 1 from hosts where id = ?", (rows.text(host),)).fetchone()
-            if known is None:
-                return False
-        return self._sql(_HOLD, (rows.text(attempt.worker_id),)).rowcount == 1
+        return self._slots.take(rows.text(attempt.worker_id), rows.text(attempt.host_id))
 
     def _release(self, worker: rows.Text, attempts: str, job: Job) -> None:
         """Give a slot back: the worker is idle since the attempt ended."""
@@ -310,7 +300,7 @@ class Transaction:
                 ended = rows.instant(job.attempt.finished_at)
             else:  # it never started, so nobody knows when the slot became free again
                 assigned = before[-1].get("assigned_at")
-        self._sql(_RELEASE, (ended, assigned, assigned, worker))
+        self._slots.release(worker, ended, assigned)
 
     def _request_cancel(self, change: RequestCancel) -> Outcome:
         request = change.request
@@ -420,6 +410,7 @@ class Transaction:
     # Workers and hosts
 
     def _put_worker(self, change: PutWorker) -> Outcome:
+        self._slots.settle()
         worker = change.worker
         ready_at = rows.instant(worker.ready_at)
         self._sql(
@@ -440,10 +431,12 @@ class Transaction:
         return _APPLIED
 
     def _remove_worker(self, change: RemoveWorker) -> Outcome:
+        self._slots.settle()
         self._sql("delete from workers where id = ?", (rows.text(change.worker_id),))
         return _APPLIED
 
     def _join_host(self, change: JoinHost) -> Outcome:
+        self._slots.settle()
         record = change.record
         self._sql(
             "insert into hosts (id, beat, offers) values (?, ?, ?) "
@@ -461,6 +454,7 @@ class Transaction:
         return _APPLIED if renewed else _REFUSED
 
     def _remove_host(self, change: RemoveHost) -> Outcome:
+        self._slots.settle()
         removed = self._sql(
             "delete from hosts where id = ? and beat = coalesce(?, beat)",
             (rows.text(change.host_id), change.beat),
