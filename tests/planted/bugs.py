@@ -233,9 +233,9 @@ BUGS = (
     ),
     Bug(
         "let a host assign that was given up",
-        "backends/sqlite/transaction.py",
-        "            if known is None:\n                return False\n",
-        "",
+        "backends/sqlite/slots.py",
+        "if host_id is not None and not self._is_registered(host_id):",
+        "if False:",
         ("tests/simulation/test_shadow.py", "tests/contracts/test_sqlite_store.py"),
         simulated=False,
     ),
