@@ -27,11 +27,16 @@ class JobFilter(Value):
     name: str | None = None
     """Exactly this."""
 
+    id_prefix: str | None = None
+    """An id that begins with this, for people who write the first digits of one."""
+
     def matches(self, job: Job) -> bool:
         """Return whether the job meets every condition."""
         if self.states is not None and job.state not in self.states:
             return False
         if self.name is not None and job.spec.name != self.name:
+            return False
+        if self.id_prefix is not None and not job.id.startswith(self.id_prefix):
             return False
         labels = job.spec.labels
         return all(labels.get(key) == value for key, value in self.labels.items())

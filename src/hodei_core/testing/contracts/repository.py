@@ -85,6 +85,15 @@ class RepositoryContract(StoreSuite):
             await driver.add("c")
             assert await selected(driver, name="build") == ["a"]
 
+    async def test_an_id_is_found_by_how_it_begins(self) -> None:
+        async with self.opened() as driver:
+            for name in ("ab12", "ab1%", "ab2", "Ab1"):
+                await driver.add(name)
+            assert await selected(driver, id_prefix="ab1") == ["ab1%", "ab12"]
+            assert await selected(driver, id_prefix="ab1%") == ["ab1%"]
+            assert await selected(driver, id_prefix="ab12") == ["ab12"]
+            assert await selected(driver, id_prefix="ab123") == []
+
     async def test_every_condition_must_hold(self) -> None:
         async with self.opened() as driver:
             await driver.add_worker()
