@@ -8,10 +8,13 @@ from hodei_core.results import JobResult
 from hodei_core.specs import JobSpec
 from hodei_core.states import JobState, Reason
 
+REFUSED = 1
 BAD_INPUT = 2
 TIMED_OUT = 124
 NO_EXIT_CODE = 125
 SIGNAL_BASE = 128
+BROKEN_PIPE = SIGNAL_BASE + 13
+"""What a program ended by SIGPIPE leaves; by number, since not every system has the signal."""
 
 
 def exit_code(result: JobResult, received: int | None) -> int:

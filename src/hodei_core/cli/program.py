@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import metadata
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import click
 
+from hodei_core.cli.asking import ask
 from hodei_core.cli.console import Console
 from hodei_core.cli.exits import SIGNAL_BASE
+from hodei_core.cli.job_commands import JOB_COMMANDS, submit
 from hodei_core.cli.options import job_options, make_spec
 from hodei_core.cli.running import run_job
 from hodei_core.cli.shows import DecoratedShow, JsonShow, PlainShow, Show
-from hodei_core.specs import JobSpec
+from hodei_core.cli.store_commands import STORE_COMMANDS
+from hodei_core.cli.stores import store_option
+from hodei_core.specs import Command
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -36,6 +41,9 @@ Examples:
   hodei run -- ls -l /tmp                   arguments, with no shell between
   hodei run --timeout 5m make test          ends after five minutes at the latest
   hodei job run --name first --command 'echo hello'
+  hodei host --store jobs.db                runs the jobs of a store until Ctrl-C
+  hodei run --store jobs.db --detach 'make test'
+  hodei job list --store jobs.db --state failed
 """
 
 _RUN_EPILOG = f"""\b
@@ -55,6 +63,17 @@ Examples:
   hodei job run --command './flaky.sh' --max-attempts 5 --backoff 500ms
 
 {_EXIT_CODES}"""
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _where_it_runs(command: F) -> F:
+    """Give a command `--store` and `--detach`."""
+    detach = click.option(
+        "--detach", is_flag=True, help="Print the id and leave; a host of the store runs the job."
+    )
+    return store_option(makes=True, needed=False)(detach(command))
 
 
 def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -81,7 +100,8 @@ def hodei() -> None:
     """Run commands as jobs: with a timeout, retries, and nothing left behind.
 
     Each command runs on this machine, in a process tree that ends with the job, or with this
-    program, however it goes.
+    program, however it goes. With --store FILE, or HODEI_STORE set to it, jobs are kept in a
+    file that several programs share: `hodei host` runs them, others submit, list and read.
     """
 
 
@@ -92,6 +112,7 @@ def hodei() -> None:
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="CMD [ARG]...")
 @job_options
+@_where_it_runs
 @click.pass_context
 def run(context: click.Context, /, command: tuple[str, ...], **options: Any) -> None:
     """Run a command; its output is this program's output.
@@ -103,33 +124,61 @@ def run(context: click.Context, /, command: tuple[str, ...], **options: Any) -> 
     standard error, and messages of this program, on standard error. The job gets PATH, HOME,
     LANG and the like of this environment; other variables have to be passed with --env.
     """
-    spec = make_spec(
-        command[0] if len(command) == 1 else command, options, command_hint="'CMD [ARG]...'"
-    )
-    context.exit(_run(spec, JsonShow if options["format"] == "json" else PlainShow))
+    words = command[0] if len(command) == 1 else command
+    context.exit(_run(words, options, PlainShow, "'CMD [ARG]...'"))
 
 
 @hodei.group()
 def job() -> None:
-    """Run a job and show each line of it with its time: `hodei job run`."""
+    """Run a job and show each line of it; list, show, follow, cancel, explain, retry jobs.
+
+    Where an ID is asked for, its first characters will do, four at least.
+    """
 
 
 @job.command("run", epilog=_JOB_RUN_EPILOG)
 @click.option("--command", required=True, metavar="TEXT", help="What to run, by a shell.")
 @job_options
+@_where_it_runs
 @click.pass_context
 def job_run(context: click.Context, /, command: str, **options: Any) -> None:
     """Run a shell text and show each line of its output with time and source.
 
     Ends with a summary: state, exit code, lines, seconds.
     """
-    spec = make_spec(command, options, command_hint="'--command'")
-    context.exit(_run(spec, JsonShow if options["format"] == "json" else DecoratedShow))
+    context.exit(_run(command, options, DecoratedShow, "'--command'"))
 
 
-def _run(spec: JobSpec, form: Callable[[Console], Show]) -> int:
+def _run(command: Command, options: dict[str, Any], form: type[Show], hint: str) -> int:
+    file, detach = options.pop("file"), options.pop("detach")
+    if file is not None:
+        options["cwd"] = _directory_for_others(options)
+    spec = make_spec(command, options, command_hint=hint)
+    if detach:
+        if file is None:
+            raise click.UsageError("'--detach' leaves the job in a store: name it by --store")
+        return ask(file, partial(submit, spec=spec, form=options["format"]))
+    if options["format"] == "json":
+        form = JsonShow
     console = Console("❌" if form is DecoratedShow else "hodei:")
-    return anyio.run(run_job, spec, form(console))
+    return anyio.run(run_job, spec, form(console), file)
+
+
+def _directory_for_others(options: dict[str, Any]) -> str | None:
+    """Return the job's directory, which is not that of the host that may run it."""
+    given: str | None = options["cwd"]
+    if options["image"] is not None or given == "":
+        return given
+    try:
+        return os.path.abspath(given or ".")
+    except FileNotFoundError:  # the directory that we are in was deleted
+        return given
+
+
+for command in JOB_COMMANDS:
+    job.add_command(command)
+for command in STORE_COMMANDS:
+    hodei.add_command(command)
 
 
 def run_program(arguments: Sequence[str] | None = None) -> int:

@@ -3,55 +3,62 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import AsyncIterable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from os import _exit
 
 import anyio
 import anyio.abc
 
 from hodei_core.cli.console import OutputError
-from hodei_core.cli.exits import NO_EXIT_CODE, SIGNAL_BASE, exit_code, in_words
+from hodei_core.cli.exits import BROKEN_PIPE, NO_EXIT_CODE, SIGNAL_BASE, exit_code, in_words
+from hodei_core.cli.hosts import dispatched
 from hodei_core.cli.pacing import Pace, PacedProvider
 from hodei_core.cli.shows import Show
+from hodei_core.cli.signals import signal_name, stopping_signals
+from hodei_core.cli.stores import StoreFile
 from hodei_core.errors import HodeiError
 from hodei_core.events import JobRetried
 from hodei_core.handle import JobHandle
 from hodei_core.hodei import Hodei, default_provider
 from hodei_core.specs import JobSpec
 
-_BROKEN_PIPE = SIGNAL_BASE + 13
-"""What a program ended by SIGPIPE leaves; by number, since not every system has the signal."""
-
 _LAST_WORDS_SECONDS = 1.0
 """How long a cancelled job's last output may take to be printed: its reader may stand still."""
 
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+_STAYING_SECONDS = 1.0
+"""How long leaving a shared store may take before it is said why."""
 
 
-async def run_job(spec: JobSpec, show: Show) -> int:
+async def run_job(spec: JobSpec, show: Show, file: StoreFile | None = None) -> int:
     """Run a job and show it; return the exit code for the program.
 
     The first signal cancels the job, the second ends all at once.
+
+    Args:
+        spec: the job.
+        show: prints it.
+        file: the store; None: one in memory.
     """
-    return await _JobRun(spec, show).run()
+    return await _JobRun(spec, show, file).run()
 
 
 class _JobRun:
-    def __init__(self, spec: JobSpec, show: Show) -> None:
+    def __init__(self, spec: JobSpec, show: Show, file: StoreFile | None) -> None:
         self._spec = spec
+        self._file = file
         self._show = show
         self._console = show.console
         self._pace = Pace()
         self._received: signal.Signals | None = None
         self._job: JobHandle | None = None
+        self._code: int | None = None
         self._opening = anyio.CancelScope()
         self._printing = anyio.CancelScope()
 
     async def run(self) -> int:
         code = NO_EXIT_CODE
-        with anyio.open_signal_receiver(*_cancelling_signals()) as signals:
+        with anyio.open_signal_receiver(*stopping_signals()) as signals:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._obey, signals, tasks)
                 code = await self._run(tasks)
@@ -62,17 +69,27 @@ class _JobRun:
         try:
             with self._opening:
                 async with (
-                    Hodei(providers=[PacedProvider(default_provider(), self._pace)]) as hodei,
+                    self._opened(tasks) as hodei,
                     hodei.events(JobRetried) as retries,
                 ):
                     self._job = await hodei.submit(self._spec)
                     tasks.start_soon(self._tell_retries, retries)
-                    return await self._follow(self._job)
-        except HodeiError as error:
+                    self._code = await self._follow(self._job)
+                    if self._file is not None:
+                        tasks.start_soon(self._tell_why_it_stays)
+        except (HodeiError, OSError) as error:
             await self._console.say(str(error))
-            return NO_EXIT_CODE
+            return NO_EXIT_CODE if self._code is None else self._code
+        if self._code is not None:
+            return self._code
         assert self._received is not None  # noqa: S101 - only a signal cancels the opening
         return SIGNAL_BASE + self._received
+
+    def _opened(self, tasks: anyio.abc.TaskGroup) -> AbstractAsyncContextManager[Hodei]:
+        if self._file is None:
+            return Hodei(providers=[PacedProvider(default_provider(), self._pace)])
+        # What is printed is in the file: a slow reader loses nothing, and holds nothing back.
+        return dispatched(self._file, self._console, tasks)
 
     async def _follow(self, job: JobHandle) -> int:
         """Show a job up to its end; return the exit code for the program."""
@@ -83,7 +100,7 @@ class _JobRun:
             self._pace.lift()
             await job.cancel("its output can no longer be written")
             if error.closed:
-                return _BROKEN_PIPE
+                return BROKEN_PIPE
             await self._console.say(str(error))
             return NO_EXIT_CODE
         return exit_code(await job.wait(), self._received)
@@ -109,19 +126,33 @@ class _JobRun:
                     f"attempt {event.attempt} {why}; the next follows in {seconds:.1f} s"
                 )
 
+    async def _tell_why_it_stays(self) -> None:
+        await anyio.sleep(_STAYING_SECONDS)
+        await self._console.say(
+            "the job has ended; waiting for others of the store that run here (Ctrl-C ends them)"
+        )
+
     # Signals
 
     async def _obey(
         self, signals: AsyncIterable[signal.Signals], tasks: anyio.abc.TaskGroup
     ) -> None:
         async for received in signals:
-            if self._received is None:
+            if self._code is not None:
+                self._opening.cancel()
+            elif self._received is None:
                 self._received = received
-                tasks.start_soon(self._cancel, _name(received))
+                tasks.start_soon(self._cancel, signal_name(received))
             else:
-                self._console.say_now(f"{_name(received)} again: killing the job")
-                # What was started ends with this process, however that ends.
+                self._console.say_now(f"{signal_name(received)} again: {self._last_resort}")
+                # What was started here ends with this process, however that ends.
                 _exit(SIGNAL_BASE + self._received)
+
+    @property
+    def _last_resort(self) -> str:
+        if self._file is None:
+            return "killing the job"
+        return "leaving; a job that runs here is killed, another is left to its host"
 
     async def _cancel(self, name: str) -> None:
         grace = self._spec.grace.total_seconds()
@@ -134,15 +165,3 @@ class _JobRun:
         with suppress(HodeiError):  # the host broke: whoever waits for the job is told
             await self._job.cancel(name)
         self._printing.deadline = anyio.current_time() + _LAST_WORDS_SECONDS
-
-
-def _cancelling_signals() -> list[signal.Signals]:
-    """Return the signals that cancel the job: none that whoever started us has ignored."""
-    if sys.platform == "win32":
-        return []
-    signals = [signal.Signals[name] for name in _NAMES]
-    return [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
-
-
-def _name(received: signal.Signals) -> str:
-    return "Ctrl-C" if received is signal.SIGINT else received.name

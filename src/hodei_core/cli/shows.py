@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,9 +9,9 @@ from itertools import groupby
 from operator import attrgetter
 
 from hodei_core.cli.console import Console
+from hodei_core.cli.records import entry_fields, json_line, result_fields
 from hodei_core.compat import override
 from hodei_core.ids import JobId
-from hodei_core.jobs import Attempt
 from hodei_core.logs import LogEntry, LogSource
 from hodei_core.results import JobResult
 
@@ -87,11 +85,13 @@ class JsonShow(Show):
 
     @override
     async def entries(self, entries: Sequence[LogEntry]) -> None:
-        await self.console.out.write(b"".join([_json(_entry(entry)) for entry in entries]))
+        await self.console.out.write(
+            b"".join([json_line(entry_fields(entry)) for entry in entries])
+        )
 
     @override
     async def end(self, result: JobResult) -> None:
-        await self.console.out.write(_json(_result(result)))
+        await self.console.out.write(json_line(result_fields(result)))
 
 
 def _note(entry: LogEntry) -> str:
@@ -105,65 +105,3 @@ def _lost(count: int) -> str:
 def _time_of_day(at: datetime) -> str:
     local = at.astimezone()
     return f"{local:%H:%M:%S}.{local.microsecond // 1000:03d}"
-
-
-def _json(fields: dict[str, object]) -> bytes:
-    # A name that is no UTF-8 holds lone surrogates; written as escapes they are valid JSON.
-    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "backslashreplace") + b"\n"
-
-
-def _entry(entry: LogEntry) -> dict[str, object]:
-    data = entry.data.removesuffix(b"\n")
-    text = entry.text
-    return {
-        "type": "log",
-        "job_id": entry.job_id,
-        "attempt": entry.attempt,
-        "seq": entry.seq,
-        "at": entry.at.isoformat(),
-        "source": entry.source.value,
-        "text": text,
-        "newline": len(data) < len(entry.data),
-        "base64": None if text.encode() == data else base64.b64encode(data).decode("ascii"),
-        "partial": entry.partial,
-        "lost": entry.lost,
-    }
-
-
-def _result(result: JobResult) -> dict[str, object]:
-    return {
-        "type": "result",
-        "job_id": result.job_id,
-        "name": result.name,
-        "command": result.command,
-        "state": result.state.value,
-        "reason": None if result.reason is None else result.reason.value,
-        "message": result.message,
-        "exit_code": result.exit_code,
-        "submitted_at": result.submitted_at.isoformat(),
-        "started_at": _instant(result.started_at),
-        "finished_at": result.finished_at.isoformat(),
-        "seconds": None if result.duration is None else result.duration.total_seconds(),
-        "attempts": [_attempt(attempt) for attempt in result.attempts],
-    }
-
-
-def _attempt(attempt: Attempt) -> dict[str, object]:
-    usage = attempt.usage
-    return {
-        "number": attempt.number,
-        "worker_id": attempt.worker_id,
-        "provider": attempt.provider,
-        "assigned_at": attempt.assigned_at.isoformat(),
-        "started_at": _instant(attempt.started_at),
-        "finished_at": _instant(attempt.finished_at),
-        "reason": None if attempt.reason is None else attempt.reason.value,
-        "exit_code": attempt.exit_code,
-        "cpu_seconds": None if usage is None else usage.cpu.total_seconds(),
-        "max_rss_bytes": None if usage is None else usage.max_rss_bytes,
-    }
-
-
-def _instant(at: datetime | None) -> str | None:
-    return None if at is None else at.isoformat()

@@ -1,0 +1,88 @@
+"""The option that names a store, and the file that it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+import click
+
+if TYPE_CHECKING:
+    from hodei_core.backends.sqlite import SqliteStore
+
+VARIABLE = "HODEI_STORE"
+"""The variable that names the store where `--store` does not."""
+
+_SCHEME = "sqlite:///"
+_LACKING = (
+    f"this command needs a store: name its file by --store, as --store jobs.db, or set {VARIABLE}"
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@attrs.frozen
+class StoreFile:
+    """The file of a store, as the user named it."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def store(self) -> SqliteStore:
+        """Return the store, which one `Hodei` may open."""
+        from hodei_core.backends.sqlite import SqliteStore  # with the first command that needs it
+
+        return SqliteStore(self.path)
+
+
+def store_file(text: str) -> StoreFile:
+    """Return the file that a text names: a path, alone or after `sqlite:///`."""
+    scheme, separator, _ = text.partition("://")
+    if separator and not text.startswith(_SCHEME):
+        raise click.BadParameter(
+            f"{scheme!r} is no store of several programs; write a path, or sqlite:///PATH"
+        )
+    path = text.removeprefix(_SCHEME)
+    if not path:
+        raise click.BadParameter(f"{text!r} names no file")
+    return StoreFile(Path(path))
+
+
+def store_option(*, makes: bool = False, needed: bool = True) -> Callable[[F], F]:
+    """Give a command `--store`.
+
+    Args:
+        makes: whether a file that does not exist is made; else it is refused.
+        needed: whether the command does nothing without one.
+    """
+
+    def check(
+        context: click.Context, _: click.Parameter, file: StoreFile | None
+    ) -> StoreFile | None:
+        if context.resilient_parsing:
+            return file
+        if file is None:
+            if needed:
+                raise click.UsageError(_LACKING)
+        elif not makes and not file.path.exists():
+            raise click.BadParameter(
+                f"'{file}' does not exist; `hodei host` and `hodei run` make a store"
+            )
+        elif not file.path.absolute().parent.is_dir():
+            raise click.BadParameter(f"the folder of '{file}' does not exist")
+        return file
+
+    made = "; made if there is none" if makes else ""
+    return click.option(
+        "--store",
+        "file",
+        type=store_file,
+        metavar="FILE",
+        envvar=VARIABLE,
+        callback=check,
+        help=f"The store: a path, or sqlite:///PATH{made}. Default: ${VARIABLE}.",
+    )
