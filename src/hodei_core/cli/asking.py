@@ -15,7 +15,7 @@ from hodei_core.errors import HodeiError, JobNotFoundError
 from hodei_core.handle import JobHandle
 from hodei_core.hodei import Hodei
 from hodei_core.ids import JobId
-from hodei_core.ports import HostRegistry, JobFilter, Store
+from hodei_core.ports import JobFilter, Store
 
 LEAST_DIGITS = 4
 """How much of a job's id has to be written at least."""
@@ -35,14 +35,12 @@ class Client:
         self.hodei = hodei
         self.file = file
         self.console = console
-        self._store = store
+        self.store = store
 
-    @property
-    def hosts(self) -> HostRegistry:
-        """The hosts that are registered in the store."""
-        hosts = self._store.hosts
-        assert hosts is not None  # noqa: S101 - a file is shared
-        return hosts
+    async def hosts(self) -> int:
+        """Return how many hosts are registered; one that died may be among them for a while."""
+        hosts = self.store.hosts
+        return 0 if hosts is None else len(await hosts.select())
 
     async def print(self, text: str) -> None:
         """Print a text on standard output."""
@@ -61,7 +59,7 @@ class Client:
         """
         if len(text) >= _ID_LENGTH:
             return self.hodei.handle((await self.hodei.get_job(text)).id)
-        found = await self._store.jobs.select(JobFilter(id_prefix=text), limit=_NAMED + 1)
+        found = await self.store.jobs.select(JobFilter(id_prefix=text), limit=_NAMED + 1)
         if not found:
             msg = f"no job {text!r}"
             raise JobNotFoundError(msg, job_id=text)

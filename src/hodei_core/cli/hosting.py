@@ -19,6 +19,7 @@ from hodei_core.errors import HodeiError
 from hodei_core.events import JobFinished, JobStarted
 from hodei_core.hodei import Hodei
 from hodei_core.ports import WorkerProvider
+from hodei_core.states import Reason
 
 _LAST_WORDS_SECONDS = 1.0
 """How long the last messages may take to be printed: their reader may stand still."""
@@ -122,9 +123,10 @@ class _HostRun:
 
 
 def _end(event: JobFinished) -> str:
-    code = "" if not event.exit_code else f", exit code {event.exit_code}"
-    why = "" if event.reason is None else f" ({event.reason.name}{code})"
-    return f"{event.state.name}{why}"
+    if event.reason in (None, Reason.CANCELLED):
+        return event.state.name
+    coded = event.reason is Reason.EXIT_CODE
+    return f"{event.state.name} ({f'exit code {event.exit_code}' if coded else event.reason.name})"
 
 
 def _show_warnings() -> None:

@@ -15,7 +15,7 @@ from hodei_core.errors import HodeiError
 from hodei_core.hodei import Hodei
 from hodei_core.hosts import HostRecord
 from hodei_core.ids import HostId
-from hodei_core.ports import HostRegistry
+from hodei_core.ports import RemoveHost, Store
 from hodei_core.runtime.membership import LEASE_SECONDS
 
 _LOOK_SECONDS = 0.5
@@ -23,55 +23,68 @@ _LOOK_SECONDS = 0.5
 T = TypeVar("T")
 
 
-async def nobody_dispatches(hosts: HostRegistry) -> None:
-    """Return when no host of a store is alive: none is registered, or their leases ended.
+class HostWatch:
+    """Tells when no host of a store is alive: none is registered, or none keeps its lease.
 
     A host counts as dead when its beat has stood still for a lease while we looked: time in
     which this program itself was stopped does not count.
     """
-    seen: dict[HostId, tuple[int, float]] = {}
-    looked_at = anyio.current_time()
-    none = 0
-    while True:
-        now = anyio.current_time()
-        passed, looked_at = min(now - looked_at, 2 * _LOOK_SECONDS), now
-        with suppress(HodeiError):  # a store that cannot be read tells nothing
-            records = await hosts.select()
-            seen = {record.id: _aged(record, seen.get(record.id), passed) for record in records}
-            none = 0 if any(age < LEASE_SECONDS for _, age in seen.values()) else none + 1
-        if none > 1:  # one look may fall between the incarnations of one host
-            return
-        await anyio.sleep(_LOOK_SECONDS)
 
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._seen: dict[HostId, tuple[HostRecord, float]] = {}
 
-def _aged(record: HostRecord, known: tuple[int, float] | None, passed: float) -> tuple[int, float]:
-    """Return a host's beat, and for how long it has stood still."""
-    if known is None or known[0] != record.beat:
-        return record.beat, 0.0
-    return record.beat, known[1] + passed
+    async def nobody(self) -> None:
+        """Return when no host is alive."""
+        looked_at = anyio.current_time()
+        looks = 0
+        while looks < 2:  # one look may fall between the incarnations of one host
+            await anyio.sleep(_LOOK_SECONDS)
+            now = anyio.current_time()
+            passed, looked_at = min(now - looked_at, 2 * _LOOK_SECONDS), now
+            with suppress(HodeiError):  # a store that cannot be read tells nothing
+                await self._look(passed)
+                alive = any(age < LEASE_SECONDS for _, age in self._seen.values())
+                looks = 0 if alive else looks + 1
 
+    async def _look(self, passed: float) -> None:
+        hosts = self._store.hosts
+        records = [] if hosts is None else await hosts.select()
+        known, self._seen = self._seen, {}
+        for record in records:
+            before, age = known.get(record.id, (record, 0.0))
+            same = before.beat == record.beat
+            self._seen[record.id] = (record, age + passed if same else 0.0)
 
-async def unless_nobody_dispatches(
-    hosts: HostRegistry, call: Callable[[], Awaitable[T]]
-) -> T | None:
-    """Return what a call returns; None if it has not when no host is alive."""
-    answers: list[T] = []
-    errors: list[Exception] = []
+    async def unless_nobody(self, call: Callable[[], Awaitable[T]]) -> T | None:
+        """Return what a call returns; None if it has not when no host is alive."""
+        answers: list[T] = []
+        errors: list[Exception] = []
 
-    async def answer() -> None:
-        try:
-            answers.append(await call())
-        except Exception as error:  # raised below, in no group
-            errors.append(error)
-        tasks.cancel_scope.cancel()
+        async def answer() -> None:
+            try:
+                answers.append(await call())
+            except Exception as error:  # raised below, in no group
+                errors.append(error)
+            tasks.cancel_scope.cancel()
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(answer)
-        await nobody_dispatches(hosts)
-        tasks.cancel_scope.cancel()
-    if errors:
-        raise errors[0]
-    return answers[0] if answers else None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(answer)
+            await self.nobody()
+            tasks.cancel_scope.cancel()
+        if errors:
+            raise errors[0]
+        return answers[0] if answers else None
+
+    async def take_off_the_dead(self) -> None:
+        """Take those hosts off the register, as another host would, unless they live after all.
+
+        Raises:
+            HodeiError: the store refuses.
+        """
+        await self._store.apply(
+            [RemoveHost(record.id, record.beat) for record, _ in self._seen.values()]
+        )
 
 
 @asynccontextmanager
@@ -90,7 +103,7 @@ async def dispatched(
     store = file.store()
     async with Hodei(store, providers=[]) as client:
         stand_in = _StandIn(file, console)
-        tasks.start_soon(stand_in.run, store.hosts)
+        tasks.start_soon(stand_in.run, HostWatch(store))
         try:
             yield client
         finally:
@@ -113,13 +126,14 @@ class _StandIn:
         self.done = anyio.Event()
         self.ended = anyio.Event()
 
-    async def run(self, hosts: HostRegistry) -> None:
+    async def run(self, watch: HostWatch) -> None:
         try:
-            if await unless_nobody_dispatches(hosts, self._until_done):
+            if await watch.unless_nobody(self._until_done):
                 return
             await self._console.say(
                 f"no host dispatches from {self._file} any more: this program does"
             )
+            await watch.take_off_the_dead()
             async with Hodei(self._file.store()):
                 await self.done.wait()
         except HodeiError as error:

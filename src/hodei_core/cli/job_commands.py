@@ -11,7 +11,7 @@ import click
 
 from hodei_core.cli.asking import Client, RefusedError, ask, job_id
 from hodei_core.cli.exits import REFUSED
-from hodei_core.cli.hosts import unless_nobody_dispatches
+from hodei_core.cli.hosts import HostWatch
 from hodei_core.cli.options import pair, span
 from hodei_core.cli.records import explanation_fields, job_fields, result_fields
 from hodei_core.cli.shows import JsonShow, PlainShow
@@ -212,7 +212,7 @@ async def _cancel_one(client: Client, id_: str, form: str, reason: str | None) -
     except (JobNotFoundError, RefusedError) as error:
         await client.console.say(str(error))
         return REFUSED
-    result = await unless_nobody_dispatches(client.hosts, partial(job.cancel, reason))
+    result = await HostWatch(client.store).unless_nobody(partial(job.cancel, reason))
     if result is None:
         await client.console.say(
             f"job {job.id} is not ended yet: no host dispatches from {client.file}; "
@@ -301,7 +301,7 @@ async def submit(client: Client, *, spec: JobSpec, form: str) -> int:
         await client.print_object(job_fields(await job.snapshot()))
     else:
         await client.print(f"{job.id}\n")
-    if not await client.hosts.select():
+    if not await client.hosts():
         await client.console.say(
             f"no host dispatches from {client.file} now; `hodei host` runs what is in it"
         )

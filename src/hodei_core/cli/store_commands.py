@@ -46,7 +46,7 @@ def stats(context: click.Context, /, file: StoreFile, form: str) -> None:
 
 
 async def _stats(client: Client, *, form: str) -> int:
-    counts, hosts = await client.hodei.stats(), len(await client.hosts.select())
+    counts, hosts = await client.hodei.stats(), await client.hosts()
     if form == "json":
         await client.print_object(stats_fields(counts, hosts))
         return 0

@@ -19,6 +19,8 @@ from hodei_core.workers import WorkerState
 
 _UNCUT = 1_000_000
 _SHORT_ID = 8
+_GAP = 2
+_LEAST_CUT = 4  # of a column that is cut, however narrow the terminal
 _STYLES: dict[JobState | WorkerState, str] = {
     JobState.RUNNING: "cyan",
     JobState.SUCCEEDED: "green",
@@ -63,16 +65,17 @@ class Paper:
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> str:
         """Return a table as text; columns for which there is no room are left out."""
         width = _UNCUT if self.width is None else self.width
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
         shown = [number for number, column in enumerate(columns) if column.least <= width]
-        for number in shown:
+        widths = _widths([columns[number] for number in shown], rows, shown, width)
+        for number, cells in zip(shown, widths, strict=True):
             column = columns[number]
             table.add_column(
                 Text(column.title),
                 justify="right" if column.right else "left",
                 no_wrap=True,
                 overflow="ellipsis",
-                min_width=None if column.cut else _widest(column.title, rows, number),
+                width=cells,
             )
         for row in rows:
             table.add_row(*[_text(row[number]) for number in shown])
@@ -93,12 +96,25 @@ class Paper:
             highlight=False,
             legacy_windows=False,
         )
-        console.print(table, crop=False)
+        console.print(table)
         return "".join(f"{line.rstrip()}\n" for line in file.getvalue().splitlines())
 
 
-def _widest(title: str, rows: Sequence[Sequence[Cell]], number: int) -> int:
-    return max([len(title), *(_text(row[number]).cell_len for row in rows)])
+def _widths(
+    columns: Sequence[Column], rows: Sequence[Sequence[Cell]], shown: Sequence[int], width: int
+) -> list[int]:
+    """Return how wide each column is: those that may be cut share what the others leave."""
+    widths = [
+        max([len(column.title), *(_text(row[number]).cell_len for row in rows)])
+        for column, number in zip(columns, shown, strict=True)
+    ]
+    left = width - _GAP * (len(columns) - 1)
+    left -= sum(w for w, column in zip(widths, columns, strict=True) if not column.cut)
+    cut = sorted((w, place) for place, w in enumerate(widths) if columns[place].cut)
+    for rank, (wanted, place) in enumerate(cut):
+        widths[place] = max(min(wanted, left // (len(cut) - rank)), _LEAST_CUT)
+        left -= widths[place]
+    return widths
 
 
 def _text(cell: Cell) -> Text:

@@ -20,11 +20,11 @@ _JOBS = (
     Column("AGE", right=True),
     Column("TOOK", right=True, least=60),
     Column("WHY", least=72),
-    Column("NAME OR COMMAND", cut=True),
+    Column("JOB", cut=True),
 )
 _ATTEMPTS = (
     Column("ATTEMPT", right=True),
-    Column("WORKER", cut=True),
+    Column("WORKER", least=60),
     Column("TOOK", right=True),
     Column("CODE", right=True),
     Column("REASON"),
@@ -76,7 +76,7 @@ def _why(job: Job) -> str:
         return job.waiting_for.name
     if job.reason in (Reason.EXIT_CODE, Reason.SIGNALLED):
         return f"exit {job.exit_code}"
-    return "-" if job.reason is None else job.reason.name
+    return "-" if job.reason in (None, Reason.CANCELLED) else job.reason.name
 
 
 def job_page(out: ByteWriter, job: Job) -> str:
