@@ -42,9 +42,39 @@ def test_help_explains_every_option_and_the_exit_codes(command: tuple[str, ...])
         assert re.search(rf"^    {code} ", text, re.MULTILINE)
 
 
+def commands(group: click.Group, *path: str) -> list[tuple[str, ...]]:
+    """Return the way to every command, groups included."""
+    found = [path]
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            found += commands(command, *path, name)
+        else:
+            found.append((*path, name))
+    return found
+
+
 def test_no_line_of_help_is_wider_than_asked() -> None:
-    for command in ((), ("run",), ("job",), ("job", "run")):
+    for command in commands(hodei):
         assert max(map(len, help_of(*command).splitlines())) <= 100
+
+
+def test_every_option_of_every_command_is_explained() -> None:
+    for path in commands(hodei):
+        command: click.Command = hodei
+        for name in path:
+            assert isinstance(command, click.Group)
+            command = command.commands[name]
+        assert command.help
+        for option in command.params:
+            assert not isinstance(option, click.Option) or option.help, (path, option.name)
+
+
+def test_rich_is_imported_by_no_run() -> None:
+    script = (
+        "import sys; from hodei_core.cli.program import run_program; run_program(['run', 'true']); "
+        "sys.exit('rich' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 def test_the_examples_of_run_are_acceptable() -> None:

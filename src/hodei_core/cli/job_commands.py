@@ -216,7 +216,7 @@ async def _cancel_one(client: Client, id_: str, form: str, reason: str | None) -
     if result is None:
         await client.console.say(
             f"job {job.id} is not ended yet: no host dispatches from {client.file}; "
-            "the request is stored, and the next host obeys it"
+            "the request is stored, for the next host"
         )
         return REFUSED
     return await _show_cancelled(client, result, form)

@@ -1,0 +1,96 @@
+"""How a host comes to its end."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.cli.helpers import GRACEFUL, MARK, STUBBORN, processes_with, run, until
+from tests.cli.hosts import HostProgram, becomes, detached, job
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "jobs.db"
+
+
+def running(store: Path, *arguments: str) -> str:
+    """Leave a job to a host; return its id once it runs."""
+    job_id = detached(store, "--env", f"{MARK}={store}", *arguments)
+    becomes(store, job_id, "running")
+    until(lambda: bool(processes_with(MARK, str(store))))
+    return job_id
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_an_idle_host_stops_at_once(store: Path, number: signal.Signals) -> None:
+    with HostProgram(store) as host:
+        host.send(number)
+        assert host.end() == 0
+        assert host.said[-1] == "hodei: stopped"
+    assert run("stats", "--store", str(store), "--format", "json").objects[0]["hosts"] == 0
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_first_signal_waits_for_what_runs_and_starts_no_more(
+    store: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    gate = tmp_path / "gate"
+    with HostProgram(store, "--slots", "1") as host:
+        first = running(store, f"while [ ! -e {gate} ]; do sleep 0.02; done")
+        second = detached(store, "echo second")
+        host.send(number)
+        host.wait_for("starting no more jobs, waiting for those that run")
+        gate.touch()
+        assert host.end() == 0
+        assert host.says(f"job {first} SUCCEEDED")
+    assert job(store, first)["state"] == "succeeded"
+    assert job(store, second)["state"] == "pending"
+    with HostProgram(store) as next_host:
+        next_host.wait_for(f"job {second} SUCCEEDED")
+
+
+def test_the_second_signal_ends_what_runs_in_order(store: Path) -> None:
+    with HostProgram(store) as host:
+        job_id = running(store, GRACEFUL)
+        host.send(signal.SIGTERM)
+        host.wait_for("waiting for those that run")
+        host.send(signal.SIGTERM)
+        assert host.end() == 0
+        assert host.says("ending the jobs that run")
+        assert processes_with(MARK, str(store)) == []
+    ended = job(store, job_id)
+    assert (ended["state"], ended["reason"]) == ("failed", "interrupted")
+    assert run("job", "logs", "--store", str(store), job_id).out == b"ready\nbye\n"
+
+
+def test_the_third_signal_kills_what_runs(store: Path) -> None:
+    with HostProgram(store) as host:
+        running(store, "--grace", "10", STUBBORN)
+        for words in ("waiting for those", "ending the jobs", "killing the jobs"):
+            host.send(signal.SIGINT)
+            host.wait_for(words)
+        assert host.end() == 130
+        until(lambda: not processes_with(MARK, str(store)))
+
+
+def test_a_host_waits_no_longer_than_it_is_told(store: Path) -> None:
+    with HostProgram(store, "--shutdown-timeout", "100ms") as host:
+        job_id = running(store, GRACEFUL)
+        host.send(signal.SIGTERM)
+        assert host.end() == 0
+        assert processes_with(MARK, str(store)) == []
+    assert job(store, job_id)["reason"] == "interrupted"
+
+
+def test_a_quiet_host_says_nothing_of_jobs(store: Path) -> None:
+    with HostProgram(store, "--quiet") as host:
+        assert run("run", "--store", str(store), "exit 3").code == 3
+        host.send(signal.SIGINT)
+        assert host.end() == 0
+        assert len(host.said) == 3
+        assert not any("job " in line for line in host.said)
