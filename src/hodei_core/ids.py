@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from typing import NewType
+from urllib.parse import quote
 
 JobId = NewType("JobId", str)
 """The identifier of a job: a random UUID as text, unguessable and unique across forks."""
@@ -53,3 +55,17 @@ class IdSource:
 
 
 _VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
+
+
+_MAX_NAME = 200  # characters of a file's name, suffixes aside: most systems allow 255
+
+
+def file_name(of: str) -> str:
+    """Return the name, without a suffix, of a file of a host or worker with this id.
+
+    A provider's name, with which the id of a worker begins, may hold what no file's name may.
+    """
+    name = quote(of, safe="", errors="surrogatepass")
+    if len(name) > _MAX_NAME or not name.strip("."):
+        return hashlib.sha256(of.encode("utf-8", "surrogatepass")).hexdigest()
+    return name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import anyio
 import attrs
 
 from hodei_core.events import JobEvent
@@ -46,6 +47,14 @@ class HostRegistry(ABC):
 
         At most 0.3 s later, and without burning CPU while nobody writes.
         """
+
+    async def deaths(self) -> list[HostId]:
+        """Return registered hosts that are certain to be dead, once there are any.
+
+        Unless a store can prove it, this never returns: then leases tell.
+        """
+        await anyio.sleep_forever()
+        return []
 
     @abstractmethod
     async def news(self, *, everything: bool) -> News:

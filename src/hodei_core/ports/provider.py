@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from enum import Enum
+from pathlib import Path
 
 import attrs
 
@@ -54,6 +55,8 @@ class ProviderHost(Value):
     """The incarnation; what a provider makes outside the process carries it as a mark."""
 
     clock: Clock
+    directory: Path | None = None
+    """Where files may be kept for hosts that come later (see `Store.directory`); None: nowhere."""
 
 
 class AttemptOutput(ABC):

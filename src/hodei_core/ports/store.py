@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 
 from hodei_core.ids import HostId
 from hodei_core.ports.changes import Change, Outcome
@@ -53,6 +54,15 @@ class Store(ABC):
     @property
     def retention(self) -> Retention | None:
         """What hosts that dispatch have deleted as time goes by (`Retain`); None: nothing."""
+        return None
+
+    @property
+    def directory(self) -> Path | None:
+        """Where hosts keep files of their own, while it is open; None: nowhere.
+
+        A file is named by `file_name` of the id of a host or worker, and a suffix. It is removed
+        when that is in no row any more, unless it is locked (`flock` or `lockf`).
+        """
         return None
 
     @abstractmethod

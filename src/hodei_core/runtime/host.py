@@ -263,7 +263,10 @@ class Host:
                     self._opening.cancel()
                 await self.store.open(self.id)
                 self._store_is_ours = True
-                await self.fleet.open(ProviderHost(host_id=self.id, clock=self.clock))
+                around = ProviderHost(
+                    host_id=self.id, clock=self.clock, directory=self.store.directory
+                )
+                await self.fleet.open(around)
                 if self._neighbourhood is not None:
                     await self._neighbourhood.join(self.id)
                     for name, loop in self._neighbourhood.loops(start).items():

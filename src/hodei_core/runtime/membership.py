@@ -1,4 +1,4 @@
-"""This host among those that share its store: its lease, and whose lease has ended."""
+"""This host among those that share its store: its lease, and which of the others are dead."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ LEASE_SECONDS = 10.0
 _RENEWALS = 3  # within a lease
 _MARGIN_SECONDS = 2.0  # before the end of its lease, that a host which cannot renew it gives up
 _LOOK_SECONDS = 2.0  # between looks at the others
+_RETRY_SECONDS = 0.5  # before a store that refuses is asked again
 _ROUND_SECONDS = 20.0  # after which all is looked at anew, whether anybody came or went or not
 
 
@@ -61,9 +62,9 @@ class _Other:
 class Membership:
     """Renews the lease of this host, gives up in time if it cannot, and notices who is dead.
 
-    A host is dead when its beat has stood still for a lease, by our own monotonic clock and
-    only as long as we looked: no clock is compared with another's, so one that jumps, or a
-    machine that slept, makes nobody dead.
+    A host is dead when the store can prove it, else when its beat has stood still for a lease,
+    by our own monotonic clock and only as long as we looked: no clock is compared with
+    another's, so one that jumps, or a machine that slept, makes nobody dead.
     """
 
     def __init__(
@@ -138,6 +139,22 @@ class Membership:
                 renew_at = self._clock.monotonic() + LEASE_SECONDS / _RENEWALS
             await self._look()
             await self._clock.sleep(_LOOK_SECONDS)
+
+    async def watch(self) -> None:
+        """Remove hosts as soon as the store can prove that they are dead, for ever."""
+        while True:
+            try:
+                await self._bury(await self._hosts.deaths())
+            except HodeiError as error:
+                logger.warning("whether other hosts are dead could not be seen: %s", error)
+                await self._clock.sleep(_RETRY_SECONDS)
+
+    async def _bury(self, dead: list[HostId]) -> None:
+        records = {record.id: record for record in await self._hosts.select()}
+        for host_id in dead:
+            if host_id in records:
+                await self._remove(records[host_id], "its lock is free")
+        await self._see_to_others()
 
     # Our own lease
 
@@ -222,10 +239,14 @@ class Membership:
             self._others_moved = True
         for other in list(self._others.values()):
             if other.age >= LEASE_SECONDS:
-                await self._remove(other.record)
+                await self._contained(partial(self._remove, other.record, "its lease ended"))
+        await self._see_to_others()
+
+    async def _see_to_others(self) -> None:
+        """Look at what others left, if one came or went."""
         if self._others_moved:
             self._others_moved = False
-            self._round_at = now + _ROUND_SECONDS
+            self._round_at = self._clock.monotonic() + _ROUND_SECONDS
             self._host.others_changed()
             await self._contained(self._host.rescue)
 
@@ -245,14 +266,10 @@ class Membership:
             self._others_moved = True
         self._others = others
 
-    async def _remove(self, record: HostRecord) -> None:
-        try:
-            (outcome,) = await self._store.apply([RemoveHost(record.id, record.beat)])
-        except HodeiError as error:
-            logger.warning("a dead host could not be removed: %s", error)
-            return
+    async def _remove(self, record: HostRecord, why: str) -> None:
+        (outcome,) = await self._store.apply([RemoveHost(record.id, record.beat)])
         if outcome.applied:
-            logger.warning("host %s is dead: its lease ended", record.id)
+            logger.warning("host %s is dead: %s", record.id, why)
             self._others.pop(record.id, None)
             self._others_moved = True
 
@@ -261,4 +278,4 @@ class Membership:
             await run()
         except HodeiError as error:
             self._others_moved = True
-            logger.warning("what a dead host left could not be seen to: %s", error)
+            logger.warning("a dead host, or what it left, could not be seen to: %s", error)

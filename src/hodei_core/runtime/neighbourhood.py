@@ -63,7 +63,7 @@ class Neighbourhood:
     def loops(self, start: Start) -> dict[str, Callable[[], Awaitable[None]]]:
         """Return what is to run as long as the host does; it starts tasks of its own."""
         self._start = start
-        return {"membership": self._membership.run}
+        return {"membership": self._membership.run, "death watch": self._membership.watch}
 
     async def leave(self) -> None:
         """Take the host off the register: it has ended all that it ran."""

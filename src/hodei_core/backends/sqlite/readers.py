@@ -271,9 +271,15 @@ _NEWS_PAGE = 512  # events looked at together
 class SqliteHostRegistry(HostRegistry):
     """The hosts of the file; `noticed` returns when others have written."""
 
-    def __init__(self, select: Select, noticed: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        select: Select,
+        noticed: Callable[[], Awaitable[None]],
+        deaths: Callable[[], Awaitable[list[HostId]]],
+    ) -> None:
         self._select = select
         self._noticed = noticed
+        self._deaths = deaths
         self._heard = 0
         self._writer = 0
 
@@ -291,6 +297,9 @@ class SqliteHostRegistry(HostRegistry):
 
     async def others_wrote(self) -> None:
         await self._noticed()
+
+    async def deaths(self) -> list[HostId]:
+        return await self._deaths()
 
     async def news(self, *, everything: bool) -> News:
         ((oldest, newest),) = await self._select(_NEWS_BOUNDS, ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -13,7 +14,8 @@ from typing import Any
 import aiosqlite
 import anyio
 
-from hodei_core.backends.sqlite import connection, faults, files
+from hodei_core.backends.sqlite import connection, faults, files, rows
+from hodei_core.backends.sqlite.locks import HostLocks
 from hodei_core.backends.sqlite.logs import SqliteLogStore
 from hodei_core.backends.sqlite.reader import Reader, post
 from hodei_core.backends.sqlite.readers import (
@@ -24,7 +26,14 @@ from hodei_core.backends.sqlite.readers import (
 )
 from hodei_core.backends.sqlite.writer import Writer
 from hodei_core.clock import SystemClock
-from hodei_core.errors import ForkedError, HodeiClosedError
+from hodei_core.errors import (
+    ForkedError,
+    HodeiClosedError,
+    HodeiError,
+    StoreBusyError,
+    StoreFullError,
+    StoreInvalidError,
+)
 from hodei_core.ids import HostId
 from hodei_core.ports import (
     Change,
@@ -34,6 +43,8 @@ from hodei_core.ports import (
     JoinHost,
     LogStore,
     Outcome,
+    RemoveHost,
+    RemoveWorker,
     Store,
     WorkerRegistry,
 )
@@ -43,6 +54,12 @@ _LOST: list[aiosqlite.Connection] = []
 """Connections to files that were deleted or replaced, kept open until the process ends."""
 
 _LOOK_SECONDS = 0.2  # between looks whether others wrote
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_KNOWN = (
+    "select id from hosts union select id from workers "
+    "union select worker from jobs where worker is not null"
+)
+_PROBE_SECONDS = 0.1  # between looks at the locks of other hosts
 
 _DEFAULT_RETENTION = Retention()
 
@@ -94,7 +111,8 @@ class SqliteStore(Store):
         self._jobs = SqliteJobRepository(self._select, self._list)
         self._workers = SqliteWorkerRegistry(self._select)
         self._logs = SqliteLogStore(self._select, self._list)
-        self._hosts = SqliteHostRegistry(self._select, self._others_wrote)
+        self._hosts = SqliteHostRegistry(self._select, self._others_wrote, self._deaths)
+        self._locks: HostLocks | None = None
 
     def __repr__(self) -> str:
         return f"SqliteStore({str(self._path)!r}, synchronous={self._synchronous!r})"
@@ -127,6 +145,11 @@ class SqliteStore(Store):
     @property
     def retention(self) -> Retention | None:
         return self._retention
+
+    @property
+    def directory(self) -> Path | None:
+        """The hosts' own files: `<file name>-hosts` beside the file."""
+        return self._path.with_name(self._path.name + "-hosts") if self._is_open else None
 
     async def open(self, host_id: HostId) -> None:
         """Make ready for one host, and bring the schema up to date.
@@ -163,6 +186,19 @@ class SqliteStore(Store):
         self._lister = Reader(partial(post, self._listing))
         self._data_version = await self._version()
         await self._hosts.begin(self._writer.number)
+        await self._open_folder()
+
+    async def _open_folder(self) -> None:
+        folder = self.directory
+        assert folder is not None, "it is being opened"  # noqa: S101
+        locks = HostLocks(folder)
+        try:
+            locks.create_folder()
+        except OSError as error:
+            msg = f"the directory of the hosts' files cannot be made: {error}"
+            raise StoreInvalidError(msg) from error
+        self._locks = locks
+        await self._clean()
 
     async def close(self) -> None:
         """Release what `open` took; idempotent.
@@ -184,6 +220,9 @@ class SqliteStore(Store):
         opened = [each for each in connections if each is not None]
         self._writer = self._reader = self._lister = None
         self._listing = self._reading = self._writing = None
+        if self._locks is not None:
+            self._locks.let_all_go()
+        self._locks = None
         self._mine.clear()
         if self._place is not None and self._place.is_lost():
             # SQLite would delete by name, at its end, what may be another store's by now.
@@ -199,9 +238,60 @@ class SqliteStore(Store):
         writer: Writer = self._checked(self._writer)
         for change in changes:
             if isinstance(change, JoinHost):
+                self._take_lock(change.record.id)
                 self._mine[change.record.id] = None
         with faults.translated(self._path):
-            return await writer.apply(changes)
+            outcomes = await writer.apply(changes)
+        if any(isinstance(change, (RemoveHost, RemoveWorker)) for change in changes):
+            await self._follow_removals(changes, outcomes)
+        return outcomes
+
+    def _take_lock(self, host_id: HostId) -> None:
+        """Lock the file of a host before anybody can know of the host."""
+        locks: HostLocks = self._checked(self._locks)
+        try:
+            locks.take(host_id)
+        except OSError as error:
+            kind = StoreFullError if error.errno in _NO_SPACE else StoreBusyError
+            msg = f"the lock of this host cannot be taken: {error}"
+            raise kind(msg) from error
+
+    async def _follow_removals(
+        self, changes: Sequence[Change], outcomes: Sequence[Outcome]
+    ) -> None:
+        """Let go of what is in no row any more."""
+        if self._locks is None:
+            return
+        for change, outcome in zip(changes, outcomes, strict=True):
+            # Without a beat it is a host's own: if it is refused, others have removed it before.
+            if isinstance(change, RemoveHost) and (outcome.applied or change.beat is None):
+                self._locks.let_go(change.host_id, remove=True)
+        await self._clean()
+
+    async def _clean(self) -> None:
+        """Remove the files of hosts and workers that are gone; what fails is done another time."""
+        try:
+            found = await self._select(_KNOWN, ())
+        except HodeiError:
+            return
+        if self._locks is not None:
+            self._locks.clean({rows.plain(id_) for (id_,) in found})
+
+    async def _deaths(self) -> list[HostId]:
+        others: list[HostId] = []
+        seen: object = None
+        while True:
+            # Hosts come and go by somebody's write, so nobody need ask for them without one.
+            state = (self._data_version, len(self._mine))
+            if state != seen:
+                registered = await self._hosts.select()
+                others = [record.id for record in registered if record.id not in self._mine]
+                seen = state
+            locks: HostLocks = self._checked(self._locks)
+            dead = [host_id for host_id in others if locks.is_dead(host_id)]
+            if dead:
+                return dead
+            await anyio.sleep(_PROBE_SECONDS)
 
     async def _select(self, statement: str, arguments: Sequence[Any]) -> list[tuple[Any, ...]]:
         return await self._fetch(self._reader, statement, arguments)

@@ -1,0 +1,224 @@
+"""The files of hosts: a lock on one of them tells that its host lives."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from hodei_core.backends.sqlite import SqliteStore
+from hodei_core.backends.sqlite.locks import HostLocks
+from hodei_core.hosts import HostRecord
+from hodei_core.ids import HostId, WorkerId, file_name
+from hodei_core.ports import JoinHost, PutWorker, RemoveHost, RemoveWorker
+from hodei_core.testing.contracts.samples import worker
+from tests.local.helpers import REPOSITORY, script_environment
+
+A, B = HostId("a"), HostId("b")
+
+HOLD = """
+import os, sys
+from pathlib import Path
+from hodei_core.backends.sqlite.locks import HostLocks
+locks = HostLocks(Path(sys.argv[1]))
+locks.create_folder()
+locks.take(sys.argv[2])
+pid = os.fork() if "fork" in sys.argv else 0
+print("held", pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@contextmanager
+def holder(folder: Path, host_id: str, *more: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Have another process hold the lock of a host; yield it, and its fork's number."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder), host_id, *more],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=REPOSITORY,
+        env=script_environment(),
+    ) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline().split()
+            yield process, int(line[1])
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def locks(tmp_path: Path) -> HostLocks:
+    made = HostLocks(tmp_path / "hosts")
+    made.create_folder()
+    return made
+
+
+def test_a_host_of_another_process_lives_until_that_is_killed(
+    locks: HostLocks, tmp_path: Path
+) -> None:
+    with holder(tmp_path / "hosts", A) as (process, _):
+        assert not locks.is_dead(A)
+        process.kill()
+        process.wait()
+        assert locks.is_dead(A)
+
+
+def test_a_fork_that_lives_on_does_not_keep_its_host_alive(
+    locks: HostLocks, tmp_path: Path
+) -> None:
+    with holder(tmp_path / "hosts", A, "fork") as (process, fork):
+        assert not locks.is_dead(A)
+        process.kill()
+        process.wait()
+        try:
+            assert locks.is_dead(A)
+        finally:
+            os.kill(fork, signal.SIGKILL)
+
+
+def test_nobody_is_dead_whose_file_is_missing(locks: HostLocks) -> None:
+    assert not locks.is_dead(A)
+
+
+def test_looking_at_a_host_of_the_same_process_does_not_end_its_lock(tmp_path: Path) -> None:
+    folder = tmp_path / "hosts"
+    one, other = HostLocks(folder), HostLocks(folder)
+    one.create_folder()
+    one.take(A)
+    assert not other.is_dead(A)
+    other.take(A)
+    other.clean([])
+    assert (folder / "a.host").exists()
+    script = "import sys; from tests.sqlite.test_locks import *; "
+    script += "print(HostLocks(Path(sys.argv[1])).is_dead(A))"
+    command = [sys.executable, "-c", script, str(folder)]
+    shown = subprocess.run(
+        command, cwd=REPOSITORY, env=script_environment(), check=True, capture_output=True
+    )
+    assert shown.stdout == b"False\n"
+    one.let_go(A, remove=True)
+    assert not (folder / "a.host").exists()
+
+
+def test_a_host_that_let_go_without_leaving_is_dead_at_once(tmp_path: Path) -> None:
+    locks = HostLocks(tmp_path)
+    locks.take(A)
+    locks.let_all_go()
+    assert locks.is_dead(A)
+
+
+def test_files_are_removed_unless_they_are_known_or_locked(
+    locks: HostLocks, tmp_path: Path
+) -> None:
+    folder = tmp_path / "hosts"
+    for name in ("known.host", "gone.host", "gone.journal", "locked.journal"):
+        (folder / name).touch()
+    with (folder / "locked.journal").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        locks.clean(["known"])
+        assert sorted(os.listdir(folder)) == ["known.host", "locked.journal"]
+
+
+def test_the_directory_and_its_files_are_their_owners_alone(tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        locks = HostLocks(tmp_path / "hosts")
+        locks.create_folder()
+        locks.take(A)
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "hosts").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "hosts" / "a.host").stat().st_mode) == 0o600
+    locks.let_all_go()
+
+
+@pytest.mark.parametrize("name", ["plain-0123", "a/b-0123", "..", "Ünï-01", "x" * 400, "\udcff"])
+def test_every_id_has_a_file_name_of_its_own(name: str, tmp_path: Path) -> None:
+    made = file_name(name)
+    assert "/" not in made
+    assert (tmp_path / f"{made}.journal").parent == tmp_path
+    (tmp_path / f"{made}.journal").touch()
+    assert made != file_name(name + "x")
+
+
+async def _joined(store: SqliteStore, host_id: HostId) -> None:
+    await store.open(host_id)
+    await store.apply([JoinHost(HostRecord(id=host_id))])
+
+
+@pytest.mark.anyio
+async def test_a_store_tells_of_the_death_of_a_host_of_another_process(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "jobs.db")
+    await _joined(store, A)
+    try:
+        assert store.directory == tmp_path / "jobs.db-hosts"
+        with holder(store.directory, B) as (process, _):
+            with sqlite3.connect(store.path) as connection:
+                connection.execute("insert into hosts (id, beat, offers) values ('b', 0, '[]')")
+            connection.close()
+            told: list[list[HostId]] = []
+
+            heard = anyio.Event()
+
+            async def watch() -> None:
+                told.append(await store.hosts.deaths())
+                heard.set()
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(watch)
+                await anyio.wait_all_tasks_blocked()
+                assert not told
+                process.kill()
+                with anyio.fail_after(1):
+                    await heard.wait()
+            assert told == [[B]]
+    finally:
+        await store.close()
+
+
+@pytest.mark.anyio
+async def test_a_host_that_leaves_takes_its_file_along(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "jobs.db")
+    await _joined(store, A)
+    folder = store.directory
+    assert folder is not None
+    assert os.listdir(folder) == ["a.host"]
+    await store.apply([RemoveHost(A)])
+    assert os.listdir(folder) == []
+    await store.close()
+    assert store.directory is None
+
+
+@pytest.mark.anyio
+async def test_the_files_of_a_worker_go_with_its_row(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "jobs.db")
+    await _joined(store, A)
+    assert store.directory is not None
+    journal = store.directory / "p%2F1.journal"
+    try:
+        row = worker("p/1")
+        await store.apply([PutWorker(row)])
+        journal.touch()
+        await store.apply([RemoveWorker(WorkerId("other"))])
+        assert journal.exists()
+        await store.apply([RemoveWorker(WorkerId("p/1"))])
+        assert not journal.exists()
+    finally:
+        await store.close()
