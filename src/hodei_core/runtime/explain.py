@@ -98,12 +98,14 @@ def _underway(job: Job, now: datetime, loss: str | None) -> str:
         return _finished(job)
     attempt = job.attempt
     where = f"attempt {attempt.number} on worker {attempt.worker_id}"
-    if attempt.started_at is None:
-        return f"It is ASSIGNED: {where} is about to start."
-    running = f"It is RUNNING: {where}, for {span(now - attempt.started_at)}"
-    if loss is None:
-        return f"{running}."
-    return f"{running}; the worker is lost ({loss}), and not yet certain to be gone."
+    started = attempt.started_at
+    if started is None:
+        state = f"It is ASSIGNED: {where}"
+    else:
+        state = f"It is RUNNING: {where}, for {span(now - started)}"
+    if loss is not None:
+        return f"{state}; the worker is lost ({loss}), and not yet certain to be gone."
+    return f"{state} is about to start." if started is None else f"{state}."
 
 
 def _finished(job: Job) -> str:

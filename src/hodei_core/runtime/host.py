@@ -12,7 +12,7 @@ import anyio
 from hodei_core.ambient import ambient
 from hodei_core.clock import Clock
 from hodei_core.errors import HodeiClosedError
-from hodei_core.ids import HostId, IdSource
+from hodei_core.ids import HostId, IdSource, WorkerId
 from hodei_core.jobs import Job
 from hodei_core.ports import (
     ProviderHost,
@@ -140,6 +140,13 @@ class Host:
 
     def _others_could(self, needs: Needs) -> bool:
         return self._neighbourhood is not None and self._neighbourhood.could_run(needs)
+
+    def loss_of(self, worker_id: WorkerId) -> str | None:
+        """Return how a worker that is not gone yet was lost; None if it was not."""
+        loss = self.fleet.loss_of(worker_id)
+        if loss is None and self._neighbourhood is not None:
+            return self._neighbourhood.loss_of(worker_id)
+        return loss
 
     def resume(self) -> None:
         """Assign again after a drain."""

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from hodei_core.clock import Clock
 from hodei_core.errors import HodeiError
-from hodei_core.ids import HostId
+from hodei_core.ids import HostId, WorkerId
 from hodei_core.ports import HostRegistry, Store
 from hodei_core.runtime.deadlines import Deadlines
 from hodei_core.runtime.dispatcher import Dispatcher
@@ -51,6 +51,11 @@ class Neighbourhood:
     def could_run(self, needs: Needs) -> bool:
         """Return whether another live host offers what jobs with these needs want."""
         return self._membership.could_run(needs)
+
+    def loss_of(self, worker_id: WorkerId) -> str | None:
+        """Return what keeps the worker of a dead host from being ended; None if nothing does."""
+        obstacle = self._rescue.obstacle(worker_id)
+        return None if obstacle is None else f"its host is dead, and {obstacle}"
 
     async def join(self, host_id: HostId) -> None:
         """Register the host, whose providers are open.

@@ -209,7 +209,7 @@ class Reading(LogReader):
         """Return why a job is where it is."""
         host = self._host
         if job.state is not JobState.PENDING:
-            loss = None if job.state.is_final else host.fleet.loss_of(job.attempt.worker_id)
+            loss = None if job.state.is_final else host.loss_of(job.attempt.worker_id)
             return explain(Situation(job=job, now=host.clock.now(), loss=loss))
         rows = {worker.id: worker for worker in await self._store.workers.select()}
         mine = {member.id for member in host.fleet.members()}

@@ -17,7 +17,7 @@ from hodei_core.runtime.deadlines import Deadlines
 from hodei_core.runtime.plan import Plan
 from hodei_core.runtime.reporter import Reporter
 from hodei_core.runtime.run import Run
-from hodei_core.states import Reason
+from hodei_core.states import JobState, Reason
 
 _RECORD_SECONDS = 0.05  # that a start may wait for another commit to ride with
 _ROUNDING = 1e-6  # seconds: a timer may fire that much early
@@ -155,7 +155,12 @@ class Recorder:
         )
 
     def closed(self, job: Job, ending: Ending) -> Job:
-        """Return a job after its open attempt, which was of another host, ended so."""
+        """Return a job after its open attempt, which was of another host, ended so.
+
+        An exit code implies the start, also where its host did not live to record that.
+        """
+        if job.state is JobState.ASSIGNED and ending.exit and ending.exit.code is not None:
+            job = job.started(job.attempt.assigned_at)
         return close_attempt(
             job, ending, at=self._clock.now(), chance=self._chance(), durable=self._durable
         )

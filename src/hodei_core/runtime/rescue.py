@@ -7,11 +7,14 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Protocol
 
+import attrs
+
 from hodei_core.clock import Clock
 from hodei_core.endings import Ending
 from hodei_core.ids import WorkerId
 from hodei_core.jobs import Job
 from hodei_core.ports import (
+    CancelRequest,
     Evidence,
     EvidenceKind,
     HostRegistry,
@@ -28,7 +31,7 @@ from hodei_core.workers import Worker, WorkerState
 logger: logging.Logger = logging.getLogger(__name__)
 
 _LATE_SECONDS = 60.0  # for which an ask of a dead host may still be answered by a worker
-_PAUSE = Backoff(first=timedelta(milliseconds=200), max=timedelta(seconds=30), jitter=0)
+_PAUSE = Backoff(first=timedelta(milliseconds=200), max=timedelta(seconds=5), jitter=0)
 
 
 class Rescuer(Protocol):
@@ -63,7 +66,11 @@ class Rescue:
         self._clock = clock
         self._rescuer = rescuer
         self._provider = provider
-        self._at_work: dict[WorkerId, None] = {}
+        self._at_work: dict[WorkerId, str | None] = {}
+
+    def obstacle(self, worker_id: WorkerId) -> str | None:
+        """Return why a dead host's worker could not be ended when that was tried last."""
+        return self._at_work.get(worker_id)
 
     async def look(self, start: Start) -> None:
         """Begin with what is there; each worker is seen to in a task of its own.
@@ -103,6 +110,7 @@ class Rescue:
                 await provider.discard(worker.id)
             except Exception as error:
                 tries += 1
+                self._at_work[worker.id] = str(error) or repr(error)
                 pause = _PAUSE.pause(tries, 0.5).total_seconds()
                 logger.warning(
                     "worker %s of a dead host could not be ended, tried again in %s s: %s",
@@ -113,6 +121,7 @@ class Rescue:
                 )
                 await self._clock.sleep(pause)
             else:
+                self._at_work[worker.id] = None
                 return
 
     async def _close(self, job: Job, provider: WorkerProvider) -> None:
@@ -121,7 +130,18 @@ class Rescue:
         except Exception:
             logger.exception("provider %s could not say what became of job %s", provider, job.id)
             return
-        self._rescuer.rescue(job, _ending(job, evidence))
+        ending = _ending(job, evidence)
+        request = await insist(lambda: self._request(job), "list cancel requests")
+        if request is not None:
+            ending = attrs.evolve(ending, cause=Reason.CANCELLED, message=request.reason)
+        self._rescuer.rescue(job, ending)
+
+    async def _request(self, job: Job) -> CancelRequest | None:
+        """Return the request that is stored with a job of a dead host."""
+        host_id = job.attempt.host_id
+        if host_id is None:
+            return None
+        return dict(await self._hosts.cancel_requests(host_id)).get(job.id)
 
 
 def _ending(job: Job, evidence: Evidence) -> Ending:

@@ -1,9 +1,10 @@
 """The guard: the small process that starts the jobs of one host and ends what they leave.
 
-It runs alone, by path, as `python -I -S guard.py HOST_PID`, under any supported Python, with
-its end of a socket pair as descriptor 3, in a session of its own, all signals blocked. So it is
-one file, longer than the others, and imports nothing but what starts fast: `_socket` and
-`_signal` are `socket` and `signal` without their enums, which would double the time to start.
+It runs alone, by path, as `python -I -S guard.py HOST_PID [JOURNAL HOST_ID]`, under any
+supported Python, with its end of a socket pair as descriptor 3, in a session of its own, all
+signals blocked. So it is one file, longer than the others, and imports nothing but what starts
+fast: `_socket` and `_signal` are `socket` and `signal` without their enums, which would double
+the time to start.
 
 Each datagram holds fields that end in front of a NUL, which no argument or variable contains.
 
@@ -13,6 +14,7 @@ From the host, one request each:
             with the descriptors stdout, stderr and, unless it is empty, stdin
     end     number, grace: SIGTERM, `grace` seconds, SIGKILL; answered by `gone`
     ping    number; answered by `pong`
+    lease   instant (CLOCK_BOOTTIME) at which the host may be taken for dead; empty: never
     long    number; the first descriptor is a file that holds the request
 
 To the host, notices of a fixed number of fields, one after the other:
@@ -23,12 +25,25 @@ To the host, notices of a fixed number of fields, one after the other:
     gone    number
     pong    number
 
-When the host is gone, however it went, or has shut the socket, all that runs is killed.
+When the host is gone, however it went, has shut the socket, or its lease is over, all that
+runs is killed.
+
+The journal tells other hosts what became of the jobs of a dead one. It is locked (`flock`) as
+long as the guard lives, and holds lines of fields with spaces between:
+    journal 1 BOOT_ID PID_NAMESPACE START HOST_ID SINCE
+            START: of the guard, in ticks since the boot; SINCE: a job that was asked for after
+            this instant (seconds since 1970) and has no line was never started
+    start   job id, attempt, instant: in front of its start
+    failed  job id, attempt: it was not started after all
+    exit    job id, attempt, wait status, CPU seconds, max RSS in KiB, asked (0 or 1), instant
+            asked: the host had asked for its end, so the status proves nothing
+    ended   nothing is left of any job
 """
 
 import _signal  # type: ignore[import-not-found]
 import _socket
 import errno
+import fcntl
 import os
 import resource
 import select
@@ -45,6 +60,8 @@ TICK = 0.05  # seconds between looks at a tree that is ending
 UNSURE_TICK = 0.002  # seconds until a process in the midst of an exec is looked at again
 UNSURE_LOOKS = 50  # after so many it is taken for nobody's
 ROOM = 64 * 1024 * 1024  # bytes of memory that the guard needs less of, also to start a job
+MAX_JOURNAL = 1024 * 1024  # bytes; then its older half goes
+DOUBT = 0.02  # seconds; a host dies within less, and its jobs may fail of its closed pipes before
 PR_SET_CHILD_SUBREAPER = 36
 PF_KTHREAD = 0x00200000  # among the flags of a process: it is a thread of the kernel
 FLAGS = 6  # among the fields that `stat_of` returns
@@ -70,11 +87,26 @@ class NotStarted(Exception):  # noqa: N818 - an answer, not an error of the guar
 class Job:
     """A job that runs, or that has left something behind."""
 
-    __slots__ = ("ends", "id", "kill_at", "number", "pid", "running", "started", "told")
+    __slots__ = (
+        "asked",
+        "ends",
+        "id",
+        "key",
+        "kill_at",
+        "number",
+        "pid",
+        "running",
+        "since",
+        "started",
+        "told",
+    )
 
-    def __init__(self, number: int, job_id: bytes, ends: list[int]) -> None:
+    def __init__(self, number: int, job_id: bytes, attempt: bytes, ends: list[int]) -> None:
         self.number: int = number
         self.id: bytes = job_id
+        self.key: bytes = job_id + b" " + attempt
+        self.since: float = 0.0  # when its start was noted, by the wall clock
+        self.asked: bool = False  # whether the host asked for its end while it ran
         # Of its pipes: held until its exit is told, so that both come at once.
         self.ends: list[int] = ends
         self.pid: int = 0
@@ -263,10 +295,104 @@ def limit_memory(pid: int, size: int) -> None:
         pass  # it has ended
 
 
+class Journal:
+    """Tells who comes when the host is dead what was started, and how it ended.
+
+    Bounded: once it is large its older half goes, and `since` moves on.
+    """
+
+    def __init__(self, path: bytes, host_id: bytes) -> None:
+        self.path: bytes = path
+        boot = read("/proc/sys/kernel/random/boot_id").strip()
+        space = os.readlink("/proc/self/ns/pid").encode()
+        start = stat_of(os.getpid())[19]
+        self.head: bytes = b" ".join((b"journal 1", boot, space, start, host_id))
+        self.since: float = 0.0
+        self.latest: float = 0.0  # instant of a start
+        self.fd: int = open_locked(path)
+        self.size: int = 0
+        self.half: int = 0  # where the newer half begins; 0: it does not yet
+        self.half_since: float = 0.0
+        if not self.append(self.first_line()):
+            raise SystemExit("there is no space for the journal")
+
+    def first_line(self) -> bytes:
+        """Return the line that tells what the others prove."""
+        return b"%s %.6f\n" % (self.head, self.since)
+
+    def append(self, line: bytes) -> bool:
+        """Write a line; whether it is there."""
+        try:
+            written = os.write(self.fd, line)
+        except OSError:
+            written = 0
+        if written == len(line):
+            self.size += written
+            return True
+        if written:
+            os.ftruncate(self.fd, self.size)
+        return False
+
+    def start(self, job: Job) -> bool:
+        """Note that a job is about to be started; whether that is there."""
+        job.since = time.time()
+        self.latest = max(self.latest, job.since)
+        return self.append(start_line(job))
+
+    def make_room(self, jobs: list[Job]) -> None:
+        """Drop the older half of a large journal, but for the starts of jobs that run."""
+        if not self.half and self.size > MAX_JOURNAL // 2:
+            self.half, self.half_since = self.size, self.latest
+        if self.size <= MAX_JOURNAL:
+            return
+        old, size, since = self.fd, self.size, self.since
+        newer = os.pread(old, size - self.half, self.half)
+        self.since = self.half_since
+        content = self.first_line() + b"".join(map(start_line, jobs)) + newer
+        try:
+            self.fd, self.size = open_locked(self.path + b".new"), 0
+            if not self.append(content):
+                raise OSError(errno.ENOSPC, "no space")
+            os.rename(self.path + b".new", self.path)
+        except OSError:  # it goes on growing until there is space
+            if self.fd != old:
+                os.close(self.fd)
+            self.fd, self.size, self.since = old, size, since
+        else:
+            os.close(old)
+            self.half = 0
+
+
+def start_line(job: Job) -> bytes:
+    """Return the line of a journal that tells of a start."""
+    return b"start %s %.6f\n" % (job.key, job.since)
+
+
+def open_locked(path: bytes) -> int:
+    """Return a new, empty file that nobody else has, locked."""
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(fd), os.stat(path)):
+                os.fchmod(fd, 0o600)
+                os.ftruncate(fd, 0)
+                return fd
+        except (BlockingIOError, FileNotFoundError):  # somebody looks whether it may go
+            time.sleep(UNSURE_TICK)
+        except OSError:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
 class Guard:
     """Starts jobs, tells how they end, and ends what they leave."""
 
-    def __init__(self, host_pid: int) -> None:
+    def __init__(self, host_pid: int, journal: Journal | None) -> None:
+        self.journal: Journal | None = journal
+        self.doubtful: list[tuple[float, bytes]] = []  # exits, and until when they prove nothing
+        self.lease: float = float("inf")  # when it is over, by CLOCK_BOOTTIME
         self.pid: int = os.getpid()
         self.host: int = os.pidfd_open(host_pid)
         if os.getppid() != host_pid:  # it had ended, and the number may be another's
@@ -305,7 +431,9 @@ class Guard:
         self.outbox.append(b"hello")
         self.flush()
         while True:
-            ready = dict(self.poll.poll(self.patience()))
+            patience = self.patience()
+            looked = time.monotonic()
+            ready = dict(self.poll.poll(patience))
             if self.host in ready:
                 return
             if self.child_exits in ready:
@@ -318,7 +446,12 @@ class Guard:
                 return
             if self.ending:
                 self.press()
+            if self.doubtful and not events & select.EPOLLHUP:
+                self.settle(looked)
             self.flush()
+            if self.lease <= boot_time() and not events & select.EPOLLIN:
+                os.write(2, b"the lease of its host was over")
+                return
 
     def patience(self) -> float | None:
         """Return how many seconds there is nothing to do unless something happens."""
@@ -330,6 +463,10 @@ class Guard:
             waits.append(min(max(kill_at - time.monotonic(), UNSURE_TICK), TICK))
         if self.unsure and self.ending:
             waits.append(UNSURE_TICK)
+        if self.doubtful:
+            waits.append(self.doubtful[0][0] - time.monotonic())
+        if self.lease != float("inf"):
+            waits.append(self.lease - boot_time())
         return max(min(waits), 0) if waits else None
 
     def receive(self) -> bool:
@@ -362,6 +499,8 @@ class Guard:
             self.end(fields[1], float(fields[2]))
         elif fields[0] == b"ping":
             self.outbox.append(b"pong\0" + fields[1])
+        elif fields[0] == b"lease":
+            self.lease = float(fields[1] or b"inf")
         else:
             self.cwd, self.host_id = fields[1], fields[2]
             self.base = environment(fields[3:])
@@ -399,7 +538,7 @@ class Guard:
         """Start a job; its descriptors are stdout, stderr and perhaps stdin."""
         _, number, job_id, attempt, cwd, memory, count = fields[:7]
         end_of_arguments = 7 + int(count)
-        job = Job(int(number), job_id, fds[:2])
+        job = Job(int(number), job_id, attempt, fds[:2])
         stdin = fds[2] if len(fds) > 2 else self.null
         env = self.base | environment(fields[end_of_arguments:])
         env[b"HODEI_JOB_ID"], env[b"HODEI_ATTEMPT"] = job_id, attempt
@@ -407,10 +546,13 @@ class Guard:
         size = min(int(memory or 0), sys.maxsize)
         own_limit = resource.getrlimit(resource.RLIMIT_DATA)
         try:
+            self.note_start(job)
             if memory:
                 limit_memory(0, max(size, ROOM))
             self.spawn(job, cwd or self.cwd, fields[7:end_of_arguments], env, stdin)
         except NotStarted as answer:
+            if self.journal is not None and job.since:
+                self.journal.append(b"failed %s\n" % job.key)
             close_all(job.ends)
             self.fail(number, answer)
             return
@@ -423,6 +565,15 @@ class Guard:
         self.jobs[job.number] = self.leaders[job.pid] = job
         self.running += 1
         self.untold.append(job)
+
+    def note_start(self, job: Job) -> None:
+        """Write into the journal that a job is about to be started."""
+        if self.journal is None:
+            return
+        self.journal.make_room(list(self.jobs.values()))
+        if not self.journal.start(job):
+            job.since = 0.0
+            raise NotStarted(b"its start could not be written to the journal", passing=True)
 
     def spawn(
         self, job: Job, cwd: bytes, argv: list[bytes], env: dict[bytes, bytes], stdin: int
@@ -489,6 +640,8 @@ class Guard:
         for job, status, usage in ended:
             left = job.number in orphans or UNSURE in orphans
             close_all(job.ends)
+            if self.journal is not None:
+                self.note_exit(self.journal, job, status, usage)
             self.outbox.append(
                 b"exited\0%d\0%d\0%.6f\0%.6f\0%d\0%d"
                 % (
@@ -502,6 +655,34 @@ class Guard:
             )
             if not left and job.number not in self.ending:
                 self.forget(job)
+
+    def note_exit(
+        self, journal: Journal, job: Job, status: int, usage: resource.struct_rusage
+    ) -> None:
+        """Write into the journal how a job ended.
+
+        A job may fail since the pipes of a dying host are closed, before that host is dead. So
+        a failure is written when the host has been alive for a while after it.
+        """
+        line = b"exit %s %d %.6f %d %d %.6f\n" % (
+            job.key,
+            status,
+            usage.ru_utime + usage.ru_stime,
+            usage.ru_maxrss,
+            job.asked,
+            time.time(),
+        )
+        if status and not job.asked:
+            self.doubtful.append((time.monotonic() + DOUBT, line))
+        else:
+            journal.append(line)
+
+    def settle(self, looked: float) -> None:
+        """Write the failures that were long enough before a look at the host, which lives."""
+        while self.doubtful and self.doubtful[0][0] <= looked:
+            _, line = self.doubtful.pop(0)
+            if self.journal is not None:
+                self.journal.append(line)
 
     def forget(self, job: Job) -> None:
         """Drop a job of which nothing is left."""
@@ -518,6 +699,7 @@ class Guard:
         if job is None:
             self.outbox.append(b"gone\0" + number)
             return
+        job.asked = job.asked or job.running
         if grace > 0 and job.kill_at > time.monotonic():
             self.signal_tree(job, self.orphans().get(job.number, []), END_SIGNALS)
         job.kill_at = min(job.kill_at, time.monotonic() + grace)
@@ -660,6 +842,11 @@ class Guard:
                     return
 
 
+def boot_time() -> float:
+    """Return the seconds since the boot, also those that the machine slept."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def environment(pairs: list[bytes]) -> dict[bytes, bytes]:
     """Return the variables that NAME=VALUE texts give."""
     return {name: value for name, _, value in (pair.partition(b"=") for pair in pairs)}
@@ -703,13 +890,17 @@ def main() -> None:
     """Serve the host whose pid is the first argument."""
     _signal.pthread_sigmask(_signal.SIG_BLOCK, ALL_SIGNALS)
     prepare()
-    guard = Guard(int(sys.argv[1]))
+    host_pid, *more = sys.argv[1:]
+    journal = Journal(os.fsencode(more[0]), os.fsencode(more[1])) if more else None
+    guard = Guard(int(host_pid), journal)
     try:
         guard.serve()
     finally:  # an error is shown by the interpreter, on a stderr that the host reads
         for _ in range(100):
             try:
                 guard.end_all()
+                if journal is not None:
+                    journal.append(b"ended\n")
                 break
             except (OSError, MemoryError):  # what is scarce comes back as jobs end
                 time.sleep(TICK)

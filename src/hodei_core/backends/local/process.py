@@ -38,8 +38,8 @@ class GuardProcess:
         self.closed: bool = False
 
     @classmethod
-    def start(cls, python: str) -> GuardProcess:
-        """Start a guard under an interpreter.
+    def start(cls, python: str, *, journal: Path | None = None, host_id: str = "") -> GuardProcess:
+        """Start a guard under an interpreter, which may keep a journal for a host.
 
         Raises:
             OSError: the system could not.
@@ -51,7 +51,8 @@ class GuardProcess:
             ours.setblocking(False)
             errors = os.memfd_create("hodei-guard-errors")
             on_error.callback(os.close, errors)
-            pid = _spawn(python, theirs.fileno(), errors)
+            notes = [] if journal is None else [str(journal), host_id]
+            pid = _spawn(python, theirs.fileno(), errors, notes)
             # A host that reaps all its children may be faster: then the number is nobody's.
             pidfd = os.pidfd_open(pid)
             on_error.pop_all()
@@ -134,7 +135,7 @@ class GuardProcess:
         self._said = f"; it said: {text}" if text else ""
 
 
-def _spawn(python: str, line: int, errors: int) -> int:
+def _spawn(python: str, line: int, errors: int, notes: list[str]) -> int:
     # A host may have closed its stdio: descriptors below 10 may be those that are set up here.
     with ExitStack() as copies:
         high = []
@@ -143,7 +144,7 @@ def _spawn(python: str, line: int, errors: int) -> int:
             copies.callback(os.close, high[-1])
         return os.posix_spawn(
             python,
-            [python, "-I", "-S", _PROGRAM, str(os.getpid())],
+            [python, "-I", "-S", _PROGRAM, str(os.getpid()), *notes],
             guard_environment(),
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

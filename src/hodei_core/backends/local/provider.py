@@ -13,13 +13,15 @@ from hodei_core.ambient import ambient
 from hodei_core.backends.local.environment import base_environment
 from hodei_core.backends.local.limits import usable_cpus, usable_memory
 from hodei_core.errors import ProvisionError
-from hodei_core.ids import WorkerId
+from hodei_core.ids import JobId, WorkerId
+from hodei_core.jobs import Attempt
 from hodei_core.policies import WorkerPolicy
-from hodei_core.ports.provider import ProviderHost, WorkerProvider, WorkerSession
+from hodei_core.ports.provider import Evidence, ProviderHost, WorkerProvider, WorkerSession
 from hodei_core.resources import Resources
 from hodei_core.workers import Offer
 
 if TYPE_CHECKING:
+    from hodei_core.backends.local.remains import Remains
     from hodei_core.backends.local.session import LocalSession
 
 _END_SECONDS = 10.0
@@ -87,6 +89,8 @@ class LocalProvider(WorkerProvider):
         self._limit_memory = limit_memory
         self._python = _path("python", python)
         self._host_id: str | None = None
+        self._own_ids: set[str] = set()
+        self._remains: Remains | None = None
         self._base_env: dict[str, str] = {}
         self._sessions: dict[WorkerId, LocalSession] = {}
 
@@ -110,7 +114,12 @@ class LocalProvider(WorkerProvider):
         if not os.path.isdir(self._cwd):  # noqa: ASYNC240 - no wait worth a thread
             raise ProvisionError(f"cwd: no such directory: {self._cwd!r}", permanent=True)
         self._base_env = base_environment(self._env)
+        if host.directory is not None:
+            from hodei_core.backends.local.remains import Remains
+
+            self._remains = Remains(host.directory)
         self._host_id = host.host_id
+        self._own_ids.add(host.host_id)
 
     async def provision(self, worker_id: WorkerId) -> WorkerSession:
         if self._host_id is None or self._python is None or self._cwd is None:
@@ -119,15 +128,17 @@ class LocalProvider(WorkerProvider):
         from hodei_core.backends.local.process import GuardProcess
         from hodei_core.backends.local.session import LocalSession
 
+        host_id = self._host_id
+        journal = None if self._remains is None else self._remains.path(worker_id)
         try:
-            guard = GuardProcess.start(self._python)
+            guard = GuardProcess.start(self._python, journal=journal, host_id=host_id)
         except OSError as error:
             raise ProvisionError(f"the guard could not be started: {error}") from error
         try:
             await guard.wait_hello()
             session = LocalSession(
                 guard,
-                host_id=self._host_id,
+                host_id=host_id,
                 cwd=self._cwd,
                 env=self._base_env,
                 limit_memory=self._limit_memory,
@@ -149,6 +160,13 @@ class LocalProvider(WorkerProvider):
         if session is not None:
             await session.terminate()
             self._sessions.pop(worker_id, None)
+        elif self._remains is not None:
+            await self._remains.end(worker_id, self._own_ids)
+
+    async def evidence(self, attempt: Attempt, job_id: JobId) -> Evidence:
+        if self._remains is None:
+            return await super().evidence(attempt, job_id)
+        return await self._remains.evidence(attempt, job_id)
 
     async def close(self) -> None:
         self._host_id = None

@@ -1,7 +1,7 @@
-"""What the host does when a guard has died: it ends what that guard had started.
+"""What a host does when a guard has died: it ends what that guard had started.
 
-Without its guard a job runs on, adopted by the system's first process. Only what belongs to the
-jobs that ran is ended: another guard of the same host has jobs of its own.
+Without its guard a job runs on, adopted by the system's first process. Of a host that lives only
+what belongs to the jobs that ran is ended: another guard of that host has jobs of its own.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ class Lost:
     service through which a mark came to a stranger (`at`, a terminal), is ever taken for a job.
     """
 
+    all_jobs: bool = False
+    """Whether all of the host's jobs are lost, since it is dead, and not only those named."""
+
     def owns(self, pid: int) -> bool | None:
         """Return whether a process is one of the jobs', and has not ended; None: ask again.
 
@@ -59,6 +62,8 @@ class Lost:
     def _is_marked(self, marks: Mapping[bytes, bytes]) -> bool:
         of = marks.get(os.fsencode(OUTER_JOBS), b"").split(b":")
         if marks.get(b"HODEI_HOST") == os.fsencode(self.host_id):
+            if self.all_jobs:
+                return True
             of.append(marks.get(b"HODEI_JOB_ID", b""))
         return any(job_id and os.fsdecode(job_id) in self.job_ids for job_id in of)
 

@@ -1,0 +1,130 @@
+"""A guard's journal, read by a host that comes after it. `guard.py` describes the lines."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import attrs
+
+from hodei_core.executions import Exit
+from hodei_core.ids import JobId
+from hodei_core.jobs import Attempt, Usage
+from hodei_core.ports.provider import Evidence, EvidenceKind
+from hodei_core.values import Value
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_UNKNOWN = Evidence(EvidenceKind.UNKNOWN)
+_NEVER_STARTED = Evidence(EvidenceKind.NEVER_STARTED)
+
+
+class GuardAliveError(Exception):
+    """The guard that keeps a journal has not ended."""
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Journal(Value):
+    """What a guard that has ended wrote down."""
+
+    boot: str
+    started: int
+    """When the guard started, in clock ticks since the boot."""
+
+    host_id: str
+    since: float
+    """What was asked for after this instant (seconds since 1970) is here if it was started."""
+
+    ended: bool
+    """Whether the guard had ended all that it had started."""
+
+    lines: dict[tuple[str, int], list[str]] = attrs.field(repr=False)
+    """The last line of each attempt, in fields."""
+
+    @property
+    def of_this_boot(self) -> bool:
+        """Whether the machine was not started anew since then."""
+        return self.boot == _boot_id()
+
+    @property
+    def unfinished(self) -> frozenset[str]:
+        """The ids of the jobs that were started, and whose exit was not written down."""
+        return frozenset(job_id for (job_id, _), line in self.lines.items() if line[0] == "start")
+
+    def evidence(self, attempt: Attempt, job_id: JobId) -> Evidence:
+        """Return what is certain of an attempt.
+
+        After another boot nothing is: the last lines may not have reached the disk.
+        """
+        if not self.of_this_boot:
+            return _UNKNOWN
+        line = self.lines.get((job_id, attempt.number))
+        if line is None:
+            missed = attempt.assigned_at.timestamp() <= self.since
+            return _UNKNOWN if missed else _NEVER_STARTED
+        if line[0] == "failed":
+            return _NEVER_STARTED
+        if line[0] == "exit" and line[6] == "0":
+            return Evidence(EvidenceKind.EXITED, _exit(line))
+        return _UNKNOWN
+
+
+def _exit(line: list[str]) -> Exit:
+    code = os.waitstatus_to_exitcode(int(line[3]))
+    usage = Usage(cpu=timedelta(seconds=float(line[4])), max_rss_bytes=int(line[5]) * 1024)
+    return Exit(code=code if code >= 0 else 128 - code, usage=usage)
+
+
+def read_journal(path: Path) -> Journal | None:
+    """Return the journal of a guard that has ended; None if there is none.
+
+    Raises:
+        GuardAliveError: it is locked.
+        OSError: it cannot be read.
+    """
+    while True:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            # It may have been rewritten since it was opened: then another file is locked.
+            if _is_at(path, fd):
+                with os.fdopen(os.dup(fd), "rb") as file:
+                    return _parse(file.read())
+        except BlockingIOError as error:
+            raise GuardAliveError from error
+        finally:
+            os.close(fd)
+
+
+def _is_at(path: Path, fd: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+
+
+def _parse(data: bytes) -> Journal | None:
+    head, *texts = os.fsdecode(data).split("\n")[:-1] or [""]  # an unfinished line is none
+    fields = head.split(" ")
+    if fields[:2] != ["journal", "1"]:
+        return None
+    lines: dict[tuple[str, int], list[str]] = {}
+    for line in map(str.split, texts):
+        if len(line) > 2:
+            lines[line[1], int(line[2])] = line
+    return Journal(
+        boot=fields[2],
+        started=int(fields[4]),
+        host_id=fields[5],
+        since=float(fields[6]),
+        ended="ended" in texts[-1:],
+        lines=lines,
+    )
+
+
+def _boot_id() -> str:
+    return _BOOT_ID.read_text().strip()
