@@ -92,7 +92,7 @@ class ShadowReaders:
         self.jobs = SqliteJobRepository(shadow.select, shadow.select)
         self.workers = SqliteWorkerRegistry(shadow.select)
         self.logs = SqliteLogStore(shadow.select, shadow.select)
-        self.hosts = SqliteHostRegistry(shadow.select, _never)
+        self.hosts = SqliteHostRegistry(shadow.select, _never, _never)
         self._by = by
 
     async def begin(self) -> None:
@@ -114,5 +114,5 @@ class ShadowReaders:
         self.shadow.check(name, expected, got)
 
 
-async def _never() -> None:
+async def _never() -> Any:
     raise NotImplementedError
