@@ -136,6 +136,15 @@ def prunes_at_the_instant(store: Any) -> None:
     store._make[Prune] = lambda change: prune(Prune(change.before + timedelta(microseconds=1)))
 
 
+def prunes_without_bound(store: Any) -> None:
+    prune = store._make[Prune]
+    store._make[Prune] = lambda change: prune(Prune(change.before))
+
+
+def tells_of_no_torn_end(store: Any) -> None:
+    store._logs.tear = lambda *_: None
+
+
 def believes_the_worker(store: Any) -> None:
     store._registry._shown = lambda worker: worker
 
@@ -201,6 +210,16 @@ BROKEN_STORES: list[tuple[Break, type[StoreSuite], str]] = [
         prunes_at_the_instant,
         RepositoryContract,
         "test_final_jobs_that_finished_before_are_deleted",
+    ),
+    (
+        prunes_without_bound,
+        RepositoryContract,
+        "test_a_slice_deletes_no_more_than_its_limit_and_says_whether_more_is_left",
+    ),
+    (
+        tells_of_no_torn_end,
+        LogContract,
+        "test_a_log_that_may_miss_its_end_goes_on_with_an_entry_that_stands_for_it",
     ),
     (believes_the_worker, RegistryContract, "test_slots_follow_the_assignments"),
     (reads_without_bound, LogContract, "test_reading_stops_where_the_data_is_enough"),
