@@ -182,7 +182,7 @@ class Retain(Value):
 
     retention: Retention
     now: datetime
-    limit: int = attrs.field(default=500, kw_only=True)
+    limit: int = attrs.field(default=250, kw_only=True)
 
 
 Change: TypeAlias = Union[  # noqa: UP007 - evaluated on 3.10

@@ -8,7 +8,7 @@ import anyio
 
 from hodei_core.ports import Change, Outcome
 
-SLICE_JOBS = 500
+SLICE_JOBS = 250
 """The most jobs that one commit deletes."""
 
 _PAUSE = 0.01  # seconds: so that a process that waits for the file to be free finds it free
