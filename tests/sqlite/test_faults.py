@@ -280,6 +280,41 @@ async def test_what_a_failed_write_refused_is_not_in_and_what_it_accepted_is(
     connection.close()
 
 
+CRASH = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from hodei_core import HodeiError
+from hodei_core.testing.contracts.samples import submission
+from tests.sqlite.helpers import opened
+
+async def main(path):
+    async with opened(path) as driver:
+        for number in range(9):
+            try:
+                await driver.accept(submission(f"job-{number}"))
+            except HodeiError:
+                print(f"job-{number}", flush=True)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+@needs_strace
+@pytest.mark.parametrize("number", [1, 3, 5])
+async def test_what_was_refused_is_not_in_after_a_crash_either(tmp_path: Path, number: int) -> None:
+    """All of it had been written, and the call to have it on the disk failed."""
+    path = tmp_path / "jobs.db"
+    await make(path)
+    inject = f"inject=fdatasync:error=EIO:when={number}"
+    strace = ["strace", "-f", "-qq", "-o", os.devnull, "-e", "trace=fdatasync", "-e", inject]
+    refused = python(CRASH, path, before=strace).stdout.split()
+    assert len(refused) == 1
+    async with opened(path) as driver:
+        jobs = await driver.store.jobs.select(JobFilter(), limit=None)
+        assert refused[0] not in [job.id for job in jobs]
+
+
 # Gone
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -17,8 +18,15 @@ from hodei_core.backends.sqlite.transaction import Transaction
 from hodei_core.clock import SystemClock
 from hodei_core.ports import Change, Needs, Outcome
 
+logger: logging.Logger = logging.getLogger(__name__)
+
 _EARLY_SECONDS = 0.5
 _CLOCK = SystemClock()
+_COUNT_FAILED = """
+insert into meta (name, value) values ('failed_commits', '1')
+on conflict (name) do update set value = value + 1
+"""
+
 T = TypeVar("T")
 
 _MOST = 512  # calls in one commit: those behind them are not kept waiting for longer
@@ -129,20 +137,40 @@ class WritingConnection(sqlite3.Connection):
         if self.place is not None:
             self.place.check()
         self.execute("begin immediate")
+        committing = False
         try:
             transaction = Transaction(self, self._classes, number)
             outcomes = [transaction.make(call.changes) for call in calls]
             transaction.finish()
+            committing = True
             self.execute("commit")
         except BaseException:
             if self.in_transaction:
                 self.execute("rollback")
+            if committing:
+                self._overwrite()
             raise
         if self.checkpoints is not None:
             self.checkpoints.committed(self)
         self._classes.update(transaction.added)
         for call, made in zip(calls, outcomes, strict=True):
             call.outcomes = made
+
+    def _overwrite(self) -> None:
+        """Write over what a failed commit left in the log.
+
+        It may be whole there, and would be found after a crash though it was refused.
+        """
+        try:
+            self.execute("begin immediate")
+            self.execute(_COUNT_FAILED)
+            self.execute("commit")
+        except sqlite3.Error as error:
+            if self.in_transaction:
+                self.execute("rollback")
+            logger.error(  # noqa: TRY400 - the cause is raised to whom it concerns
+                "a commit failed, and should this process crash now it may be found: %s", error
+            )
 
 
 class Writer:
