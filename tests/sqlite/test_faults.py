@@ -280,6 +280,17 @@ async def test_what_a_failed_write_refused_is_not_in_and_what_it_accepted_is(
     connection.close()
 
 
+@needs_strace
+async def test_space_that_lacks_for_the_log_alone_is_found_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    await make(path)
+    inject = "inject=pwrite64:error=ENOSPC:when=40"
+    strace = ["strace", "-f", "-qq", "-o", os.devnull, "-e", "trace=pwrite64", "-e", inject]
+    errors, accepted = python(WRITE, path, before=strace).stdout.splitlines()
+    assert errors == ""
+    assert len(accepted.split()) == 12
+
+
 CRASH = """
 import asyncio, os, signal, sys
 from pathlib import Path

@@ -250,6 +250,32 @@ def test_under_trio_it_says_that_it_needs_asyncio(tmp_path: Path) -> None:
 # Many openings
 
 
+def test_processes_that_open_a_new_file_together_all_open_it(tmp_path: Path) -> None:
+    script = """
+    import asyncio, sys
+    from hodei_core import Hodei
+
+    async def main():
+        sys.stdin.readline()
+        async with Hodei(sys.argv[1], providers=[]) as hodei:
+            await hodei.submit("true")
+
+    asyncio.run(main())
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "jobs.db")]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(8)]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=LIMIT)
+    assert [process.returncode for process in processes] == [0] * 8
+    connection = sqlite3.connect(tmp_path / "jobs.db")
+    assert connection.execute("select count(*) from jobs").fetchone() == (8,)
+    connection.close()
+
+
 async def test_after_200_openings_nothing_is_left(tmp_path: Path) -> None:
     def left() -> tuple[int, int, int]:
         gc.collect()

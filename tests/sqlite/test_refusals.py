@@ -47,8 +47,15 @@ async def test_a_newer_schema_in_a_log_that_nobody_wrote_back_is_refused_untouch
 ) -> None:
     path = tmp_path / "jobs.db"
     await make(path)
-    connection = sqlite3.connect(path)
-    connection.execute("pragma user_version = 99")  # in jobs.db-wal alone
+    python(
+        """
+        import os, sqlite3, sys
+        connection = sqlite3.connect(sys.argv[1])
+        connection.execute("pragma user_version = 99")  # in jobs.db-wal alone
+        os._exit(0)
+        """,
+        path,
+    )
     before = look(tmp_path)
     assert before["jobs.db-wal"][0]
     with pytest.raises(StoreInvalidError, match="newer"):
@@ -56,7 +63,6 @@ async def test_a_newer_schema_in_a_log_that_nobody_wrote_back_is_refused_untouch
             pass
     del before["jobs.db-shm"]  # the locks of SQLite
     assert {name: look(tmp_path)[name] for name in before} == before
-    connection.close()
 
 
 def garbage(path: Path) -> None:
