@@ -71,7 +71,8 @@ class SqliteStore(Store):
     read.
 
     Args:
-        path: the file, made if there is none, readable by its owner alone.
+        path: the file, made if there is none, readable by its owner alone; one that is there
+            keeps its mode. It must lie where locks hold: on no network file system.
         synchronous: "FULL": what was accepted survives a power cut; "NORMAL": it survives the
             end of every process, and a power cut may take the last commits.
         retention: what is deleted as time goes by, as long as a host dispatches; None: nothing.
