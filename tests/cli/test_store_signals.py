@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.helpers import GRACEFUL, MARK, STUBBORN, processes_with, run, until
+from tests.cli.helpers import GRACEFUL, MARK, STUBBORN, Program, processes_with, run, until
 from tests.cli.hosts import HostProgram, becomes, detached, job
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
@@ -94,3 +94,30 @@ def test_a_quiet_host_says_nothing_of_jobs(store: Path) -> None:
         assert host.end() == 0
         assert len(host.said) == 3
         assert not any("job " in line for line in host.said)
+
+
+def test_a_run_that_dispatches_waits_for_what_it_began_for_others(store: Path) -> None:
+    other = detached(store, "--env", f"{MARK}={store}", "--cpus", "0", GRACEFUL)
+    with Program("run", "--store", str(store), "--cpus", "0", "--grace", "1", "exit 3") as program:
+        assert program.error_line() == (
+            "hodei: the job has ended; waiting for others of the store that run here "
+            "(Ctrl-C ends them)\n"
+        )
+        assert job(store, other)["state"] == "running"
+        program.send(signal.SIGINT)
+        assert program.end().code == 3
+    assert processes_with(MARK, str(store)) == []
+    assert job(store, other)["reason"] == "interrupted"
+
+
+def test_the_second_signal_leaves_the_job_to_its_host(store: Path) -> None:
+    with HostProgram(store):
+        with Program("run", "--store", str(store), "--grace", "2", STUBBORN) as program:
+            assert program.line() == b"ready\n"
+            program.send(signal.SIGINT)
+            assert "cancelling the job" in program.error_line()
+            program.send(signal.SIGINT)
+            assert program.end().code == 130
+        (fields,) = run("job", "list", "--store", str(store), "--format", "json").objects
+        becomes(store, fields["job_id"], "cancelled")
+        assert program.left() == []

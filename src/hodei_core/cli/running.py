@@ -145,8 +145,15 @@ class _JobRun:
                 tasks.start_soon(self._cancel, signal_name(received))
             else:
                 self._console.say_now(f"{signal_name(received)} again: {self._last_resort}")
+                await self._let_request_be_stored()
                 # What was started here ends with this process, however that ends.
                 _exit(SIGNAL_BASE + self._received)
+
+    async def _let_request_be_stored(self) -> None:
+        """Give the request to cancel time to reach a store whose job others run."""
+        if self._file is not None and self._job is not None:
+            with anyio.move_on_after(_LAST_WORDS_SECONDS), suppress(HodeiError):
+                await self._job.wait()
 
     @property
     def _last_resort(self) -> str:
