@@ -44,14 +44,18 @@ class Blow:
     guard: str = "spared"
     """What becomes of the guard: "spared", "killed" with the host, "frozen" before the host
     is killed and then killed, so that its jobs live on, "alone": it is killed and the host
-    lives, or "asleep": it is stopped, and goes on three seconds after the host's death."""
+    lives, or "asleep": it is stopped, and goes on after a `pause` from the host's death."""
+
+    pause: float = 0.0
+    """Seconds; with a guard that is spared: the host is only stopped, and goes on after these."""
 
     def __str__(self) -> str:
         if self.calls:
             whose = "any thread" if self.threads else "the loop"
             return f"call {self.nth} of {self.calls} in {whose}"
         guard = "" if self.guard == "spared" else f", guard {self.guard}"
-        return f"{self.after:.3f} s after {self.since!r}{guard}"
+        pause = f", stopped for {self.pause:.1f} s" if self.pause else ""
+        return f"{self.after:.3f} s after {self.since!r}{guard}{pause}"
 
     def command(self) -> list[str]:
         """Return what a host's command line begins with."""
@@ -95,7 +99,11 @@ def _alone(draw: random.Random) -> Blow:
 
 
 def _asleep(draw: random.Random) -> Blow:
-    return Blow(after=draw.uniform(0.05, 1.2), guard="asleep")
+    return Blow(after=draw.uniform(0.05, 1.2), guard="asleep", pause=3)
+
+
+def _stopped(draw: random.Random) -> Blow:
+    return Blow(after=draw.uniform(0, 1.6), pause=draw.choice((1, 4, 9, 12, 18)))
 
 
 def _recovery(draw: random.Random) -> list[Blow]:
@@ -128,6 +136,7 @@ KINDS: dict[str, Callable[[random.Random], Blow | list[Blow]]] = {
     "together": _together,
     "alone": _alone,
     "asleep": _asleep,
+    "stopped": _stopped,
     "recovery": _recovery,
     "opening": _opening,
     "closing": _closing,
@@ -162,13 +171,19 @@ class Host:
         self.pid = self._process.pid
 
     def fate(self, seconds: float) -> str:
-        """Deal the blow, if there is one; return "killed", "closed" or what else became of it."""
+        """Deal the blow, if there is one; return what became of the host.
+
+        "killed", "closed", "stopped", or why it is none of these. To be called again when it
+        has gone on.
+        """
         deadline = time.monotonic() + seconds
-        blow = self._blow
+        blow, self._blow = self._blow, None
         with watching(self.pid) as host:
             if blow is not None and not blow.calls and self._noted(blow.since, deadline, host):
                 ended(host, blow.after)
-                self._strike(blow.guard)
+                self._strike(blow)
+                if is_stopped(self.pid):
+                    return "stopped"
             if not ended(host, deadline - time.monotonic()):
                 self._process.kill()
                 self._process.wait()
@@ -190,8 +205,12 @@ class Host:
                 break
         return False
 
-    def _strike(self, guard: str) -> None:
-        guards = guards_of(self.pid)
+    def _strike(self, blow: Blow) -> None:
+        guards, guard = guards_of(self.pid), blow.guard
+        if guard == "spared" and blow.pause:
+            signal_all([self.pid], signal.SIGSTOP)
+            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            return
         if guard == "alone":
             signal_all(guards, signal.SIGKILL)
             return
@@ -240,6 +259,10 @@ def marked(mark: str) -> dict[int, str]:
             if command and not command.startswith("strace "):
                 found[pid] = command[:80]
     return found
+
+
+def is_stopped(pid: int) -> bool:
+    return read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[:1] == [b"T"]
 
 
 def pids() -> list[int]:

@@ -15,7 +15,7 @@ import anyio.to_thread
 from hodei_core import Hodei, JobSpec
 from hodei_core.backends.local import LocalProvider
 from tests.kill.ledger import Pen
-from tests.kill.plan import PROLOGUE, RUN_MARK
+from tests.kill.plan import NOTES, RUN_MARK
 
 JOBS = 80  # of each client
 BATCH = 8  # half of the jobs come so many at once
@@ -32,11 +32,10 @@ async def host(folder: Path, pen: Pen) -> None:
 async def client(folder: Path, pen: Pen, number: str) -> None:
     environment = {
         "LEDGER": str(folder / "ledger"),
-        "LOCKS": str(folder / "locks"),
         RUN_MARK: folder.name,
     }
     specs = [
-        JobSpec(PROLOGUE + "end 0", name=f"{number}-{job}", env=environment) for job in range(JOBS)
+        JobSpec(NOTES + "end 0", name=f"{number}-{job}", env=environment) for job in range(JOBS)
     ]
     async with Hodei(folder / "jobs.db", providers=[]) as hodei:
         pen.note("open")

@@ -15,10 +15,13 @@ from pathlib import Path
 import anyio
 from anyio.abc import TaskGroup
 
+from hodei_core.errors import StoreBusyError
 from tests.kill.ledger import Pen
 from tests.kill.plan import CANCEL, Planned, plan
 
 SLOTS = 4
+BUSY = 75
+"""The exit code of a host that could not open a file which another one has locked."""
 
 
 class Program:
@@ -97,7 +100,10 @@ def main() -> None:
     pen.note("host", os.getpid())
     program = Program(folder, seed, role, pen)
     roles = {"first": program.first, "again": program.again}
-    anyio.run(roles.get(role, program.leaving))
+    try:
+        anyio.run(roles.get(role, program.leaving))
+    except StoreBusyError:
+        sys.exit(BUSY)
     pen.note("closed")
 
 

@@ -19,17 +19,22 @@ RUN_MARK = "KILL_RUN"
 CANCEL = {"act": "cancel"}
 """The label of the jobs that a host cancels."""
 
+RELEASE = "release"
+"""The file beside the locks without which some jobs do not end."""
+
 BATCHES = 4
 """Into about so many batches half of the jobs go."""
 
 LINES = 400  # of a job that prints many
 
-# The lock tells what lives at the same time: it is held until the last process of an attempt's
-# tree has ended. A line is appended by one write, so the ledger is in the order of the facts.
-PROLOGUE = """
+# A line is appended by one write, so the ledger is in the order of the facts.
+NOTES = """
 note() { echo "$1 $HODEI_JOB_ID $HODEI_ATTEMPT $2" >>"$LEDGER"; }
 end() { note end "$1"; exit "$1"; }
 note start $$
+"""
+# Held until the last process of an attempt's tree has ended: it tells what lives at the same time.
+_LOCK = """
 exec 9>>"$LOCKS/$HODEI_JOB_ID"
 flock -n 9 || note overlap $$
 """
@@ -69,6 +74,12 @@ KINDS: dict[str, Kind] = {
     ),
     "failing": Kind("echo out; end 3", JobState.FAILED, 3, 1, b"out\n"),
     "stubborn": Kind("echo out; end 4", JobState.FAILED, 4, 3, b"out\n", lambda _: _retry(3)),
+    "held": Kind(
+        f'while [ ! -e "$LOCKS/{RELEASE}" ]; do sleep 0.05; done; sleep 0.3; end 0',
+        JobState.SUCCEEDED,
+        0,
+        fields=lambda _: _retry(3),
+    ),
     "flaky": Kind(
         '[ "$HODEI_ATTEMPT" -gt 1 ] || end 9; sleep 0.1; end 0',
         JobState.SUCCEEDED,
@@ -134,7 +145,7 @@ class Planned:
     """Jobs of the same batch are submitted together, and have no key; 0: alone."""
 
 
-def plan(seed: int, folder: Path, *, jobs: int = 28) -> list[Planned]:
+def plan(seed: int, folder: Path, *, jobs: int = 30) -> list[Planned]:
     """Return what a run submits, in order."""
     draw = random.Random(seed)
     drawn = [*KINDS, *(draw.choice(list(KINDS)) for _ in range(jobs - len(KINDS)))]
@@ -153,7 +164,7 @@ def plan(seed: int, folder: Path, *, jobs: int = 28) -> list[Planned]:
         if not batch and draw.random() < 0.6:
             fields["key"] = f"key-{number}"
         spec = JobSpec(
-            PROLOGUE + kind.body,
+            NOTES + _LOCK + kind.body,
             name=f"{number}-{name}",
             env=environment,
             priority=draw.choice((0, 0, 0, 1, -1)),

@@ -16,13 +16,13 @@ import attrs
 from tests.kill import image as images
 from tests.kill import ledger as ledgers
 from tests.kill.blows import KINDS, Blow, Host, blows, guards_of, marked, signal_all
+from tests.kill.host_program import BUSY
 from tests.kill.image import FINAL, Image, Row
 from tests.kill.ledger import Ledger
-from tests.kill.plan import LOST, Planned, plan
+from tests.kill.plan import LOST, RELEASE, Planned, plan
 
 HOST_SECONDS = 100.0  # that a host may take until all is final
 GONE_SECONDS = 10.0  # that what the dead left may take to be gone
-ASLEEP_SECONDS = 3.0
 ROLES = {"closing": "leaving", "accepting": "submitting"}
 """What the first host does, unless it does all."""
 
@@ -85,6 +85,8 @@ class Run:
         self.guards: list[int] = []
 
     def play(self) -> None:
+        if self.kind != "stopped":
+            self._release()
         role = ROLES.get(self.kind, "first")
         for blow in (*blows(self.kind, self.seed), None):
             if not self._host(role, blow):
@@ -97,6 +99,8 @@ class Run:
         host = Host(self.folder, self.seed, role, blow)
         fate = host.fate(HOST_SECONDS)
         guards = guards_of(host.pid)
+        if blow is not None and fate == "stopped":
+            return self._beside(host, blow)
         if blow is not None:
             self.outcome.blows.append(f"{blow}: {fate}")
             self.outcome.facts[f"{self.kind} kills"] += fate == "killed"
@@ -110,8 +114,31 @@ class Run:
             self.workers.update(self.seen.workers)
         self.guards += guards
         if blow is not None and blow.guard == "asleep":
-            threading.Timer(ASLEEP_SECONDS, signal_all, (guards, signal.SIGCONT)).start()
+            threading.Timer(blow.pause, signal_all, (guards, signal.SIGCONT)).start()
         return True
+
+    def _release(self) -> None:
+        (self.folder / "locks" / RELEASE).touch()
+
+    def _beside(self, stopped: Host, blow: Blow) -> bool:
+        """Run another host while one is stopped, which then goes on; both are to end well."""
+        self.outcome.facts["stopped kills"] += 1
+        timer = threading.Timer(blow.pause, signal_all, ([stopped.pid], signal.SIGCONT))
+        timer.start()
+        # So that some attempts last for as long as it is stopped, and could be begun again.
+        releasing = threading.Timer(blow.pause + 2, self._release)
+        releasing.start()
+        busy = fate = f"it ended with {BUSY}"
+        while fate == busy:  # it was stopped in the midst of a commit
+            fate = Host(self.folder, self.seed, "again", None).fate(HOST_SECONDS)
+        fates = [fate, stopped.fate(HOST_SECONDS)]
+        timer.join()
+        releasing.join()
+        self.outcome.blows.append(f"{blow}: {fates}")
+        self._look()
+        if fates != ["closed", "closed"]:
+            self._problem(f"hosts: {fates}; not final: {self.seen.unfinished}")
+        return not self.outcome.problems
 
     def _look(self) -> None:
         """Look at the store between two hosts."""
@@ -187,7 +214,7 @@ class Run:
         if (
             reason == LOST[0].value
             and (job["id"], number) not in self.lost
-            and self.kind != "alone"
+            and self.kind not in ("alone", "stopped")  # those were not looked at when it happened
         ):
             yield f"attempt {number} of {name} was lost, and no host died under it"
         output, wanted = self.seen.output(job, number), planned.kind.stdout

@@ -21,7 +21,6 @@ SECONDS = 90.0
 
 
 def test_two_hosts_share_what_five_clients_submit_and_start_nothing_twice(tmp_path: Path) -> None:
-    (tmp_path / "locks").mkdir()
     with ExitStack() as running:
         hosts = [running.enter_context(member(tmp_path, "host", n)) for n in range(HOSTS)]
         clients = [running.enter_context(member(tmp_path, "client", n)) for n in range(CLIENTS)]
