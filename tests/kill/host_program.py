@@ -58,6 +58,8 @@ class Program:
                         await self._submit([planned], tasks)
                 await self.hodei.cancel_jobs(labels=CANCEL)
                 await self.hodei.join()
+            for job in await self.hodei.list_jobs(limit=1_000):
+                await self._read(job.id)
             self.pen.note("closing")
 
     async def leaving(self) -> None:
@@ -86,6 +88,14 @@ class Program:
     async def _wait(self, job_id: str) -> None:
         result = await self.hodei.handle(job_id).wait()
         self.pen.note("told", job_id, result.state.value, result.exit_code)
+
+    async def _read(self, job_id: str) -> None:
+        last = 0
+        async for entry in self.hodei.handle(job_id).logs(follow=False):
+            if entry.seq != last + max(entry.lost, 1):
+                self.pen.note("torn", job_id, last, entry.seq)
+            last = entry.seq
+        self.pen.note("read", job_id, last)
 
     async def _cancel(self, job_id: str) -> None:
         with anyio.move_on_after(int(job_id[:2], 16) / 256):  # from at once to a second

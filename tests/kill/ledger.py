@@ -8,6 +8,8 @@ the kernel has it; only a power cut would need more.
     accepted ID NAME       `submit` has returned
     cancelled ID STATE     `cancel` has returned
     told ID STATE CODE     `wait` has returned
+    torn ID SEQ SEQ        two entries of a log, one after the other, are not consecutive
+    read ID SEQ            the last entry of a log that was read to its end
     closing                the block is being left
     closed                 it has been left
     start ID ATTEMPT PID   a job begins
@@ -56,8 +58,8 @@ class Ledger:
     problems: list[str] = attrs.field(factory=list)
     """What contradicts itself."""
 
-    closed: int = 0
-    """How many hosts were closed in order."""
+    read: dict[str, int] = attrs.field(factory=dict)
+    """The last entry of the logs that were read, by id."""
 
 
 def read(path: Path) -> Ledger:
@@ -82,6 +84,8 @@ def read(path: Path) -> Ledger:
             ledger.problems.append(f"two executions of {words[0]} were alive: {line}")
         elif what == "end":
             ledger.ends[words[0], int(words[1])] = int(words[2])
-        elif what == "closed":
-            ledger.closed += 1
+        elif what == "torn":
+            ledger.problems.append(f"a log goes on elsewhere: {line}")
+        elif what == "read":
+            ledger.read[words[0]] = int(words[1])
     return ledger

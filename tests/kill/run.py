@@ -178,6 +178,10 @@ class Run:
         self._problems(ledger.problems)
         for job in now.jobs.values():
             self._problems(self._bad_ending(job, ledger))
+            stored = now.last.get(job["seq"], 0)
+            if ledger.read.get(job["id"]) != stored:
+                told = ledger.read.get(job["id"])
+                self._problem(f"of the log of {job['name']} {told} were read of {stored}")
         hosts, workers = set(now.hosts) - self.hosts, now.workers.keys() - self.workers
         if hosts or workers:
             self._problem(f"hosts {hosts} and workers {workers} have not left the register")
