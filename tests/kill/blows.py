@@ -44,7 +44,8 @@ class Blow:
     guard: str = "spared"
     """What becomes of the guard: "spared", "killed" with the host, "frozen" before the host
     is killed and then killed, so that its jobs live on, "alone": it is killed and the host
-    lives, or "asleep": it is stopped, and goes on after a `pause` from the host's death."""
+    lives, or "asleep": it is stopped, and goes on after a `pause` from the host's death. With
+    `calls`: "either" is killed, whichever comes to its `nth` first, or "both" are then."""
 
     pause: float = 0.0
     """Seconds; with a guard that is spared: the host is only stopped, and goes on after these."""
@@ -52,7 +53,8 @@ class Blow:
     def __str__(self) -> str:
         if self.calls:
             whose = "any thread" if self.threads else "the loop"
-            return f"call {self.nth} of {self.calls} in {whose}"
+            guard = "" if self.guard == "spared" else f", {self.guard} of host and guard"
+            return f"call {self.nth} of {self.calls} in {whose}{guard}"
         guard = "" if self.guard == "spared" else f", guard {self.guard}"
         pause = f", stopped for {self.pause:.1f} s" if self.pause else ""
         return f"{self.after:.3f} s after {self.since!r}{guard}{pause}"
@@ -102,6 +104,11 @@ def _asleep(draw: random.Random) -> Blow:
     return Blow(after=draw.uniform(0.05, 1.2), guard="asleep", pause=3)
 
 
+def _guard(draw: random.Random) -> Blow:
+    calls, most = draw.choice((("write", 110), ("wait4", 130), ("sendto", 130)))
+    return Blow(calls, draw.randint(8, most), guard=draw.choice(("either", "both")))
+
+
 def _stopped(draw: random.Random) -> Blow:
     return Blow(after=draw.uniform(0, 1.6), pause=draw.choice((1, 4, 9, 12, 18)))
 
@@ -136,6 +143,7 @@ KINDS: dict[str, Callable[[random.Random], Blow | list[Blow]]] = {
     "together": _together,
     "alone": _alone,
     "asleep": _asleep,
+    "guard": _guard,
     "stopped": _stopped,
     "recovery": _recovery,
     "opening": _opening,
@@ -184,6 +192,8 @@ class Host:
                 self._strike(blow)
                 if is_stopped(self.pid):
                     return "stopped"
+            if blow is not None and blow.guard == "both" and self._noted("open", deadline, host):
+                self._follow_guard(host, deadline)
             if not ended(host, deadline - time.monotonic()):
                 self._process.kill()
                 self._process.wait()
@@ -204,6 +214,13 @@ class Host:
             if has_ended:
                 break
         return False
+
+    def _follow_guard(self, host: int, deadline: float) -> None:
+        """Kill the host as soon as its guard has ended, or the other way round."""
+        for guard in guards_of(self.pid):
+            with watching(guard) as fd:
+                select.select([host, fd], [], [], deadline - time.monotonic())
+                signal_all([self.pid, guard], signal.SIGKILL)
 
     def _strike(self, blow: Blow) -> None:
         guards, guard = guards_of(self.pid), blow.guard
@@ -226,7 +243,7 @@ class Host:
 
 @contextmanager
 def watching(pid: int) -> Iterator[int]:
-    """Yield a pidfd of a child that was not waited for."""
+    """Yield a pidfd of a process that was not waited for."""
     fd = os.pidfd_open(pid)
     try:
         yield fd

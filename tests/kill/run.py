@@ -26,6 +26,9 @@ GONE_SECONDS = 10.0  # that what the dead left may take to be gone
 ROLES = {"closing": "leaving", "accepting": "submitting"}
 """What the first host does, unless it does all."""
 
+UNSEEN = ("alone", "guard", "stopped")
+"""The kinds in which attempts can be lost while nobody looks at the file."""
+
 _SIGNALLED = 128  # exit codes above it are signals: no job of ours has noted those
 
 
@@ -218,11 +221,13 @@ class Run:
         if (
             reason == LOST[0].value
             and (job["id"], number) not in self.lost
-            and self.kind not in ("alone", "stopped")  # those were not looked at when it happened
+            and self.kind
+            not in ("alone", "guard", "stopped")  # those were not looked at when it happened
         ):
             yield f"attempt {number} of {name} was lost, and no host died under it"
         output, wanted = self.seen.output(job, number), planned.kind.stdout
-        whole = reason is None and code == 0
+        # What a dying host had not stored yet is gone, though its guard tells how the job ended.
+        whole = reason is None and code == 0 and (job["id"], number) not in self.lost
         if output != wanted and (whole or not wanted.startswith(output)):
             yield f"attempt {number} of {name} printed {len(output)} of {len(wanted)} bytes"
 
