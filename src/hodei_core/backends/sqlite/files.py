@@ -156,9 +156,7 @@ def _refusing(path: Path) -> Iterator[None]:
 def _check_content(path: Path, real: str, size: int) -> None:
     if not size:
         return
-    # Alone, SQLite may be told that the file never changes: it then makes no other beside it.
-    alone = not _size(real + "-wal")
-    connection = _connect(real, "mode=ro&immutable=1" if alone else "mode=ro", sqlite3.Connection)
+    connection = _connect(real, _mode_to_look(real), sqlite3.Connection)
     try:
         schema.check(connection)
         if size <= _CHECKED_BYTES:
@@ -170,6 +168,16 @@ def _check_content(path: Path, real: str, size: int) -> None:
         raise StoreInvalidError(msg) from None
     finally:
         connection.close()
+
+
+def _mode_to_look(real: str) -> str:
+    """Return how a file is opened to look at it."""
+    if _size(real + "-journal"):
+        return "mode=rw"  # so that what somebody wrote who was killed meanwhile is undone first
+    if _size(real + "-wal"):
+        return "mode=ro"
+    # Alone, SQLite may be told that the file never changes: it then makes no other beside it.
+    return "mode=ro&immutable=1"
 
 
 def _size(name: str) -> int:
