@@ -14,6 +14,8 @@ from typing import Any
 
 import attrs
 
+from hodei_core.backends.sqlite.pruning import SEGMENT_BYTES
+
 FINAL = ("succeeded", "failed", "cancelled", "timed_out")
 Row = dict[str, Any]
 
@@ -34,6 +36,12 @@ class Image:
 
     counts: dict[str, int] = attrs.field(factory=dict)
     workers: dict[str, Row] = attrs.field(factory=dict)
+    log_bytes: tuple[int, ...] = (0, 0, 0, 0)
+    """What all logs hold: the total, the bytes by their bounds and by themselves, the segments."""
+
+    told_twice: tuple[tuple[int, int, str], ...] = ()
+    """Events that are there more than once, by job, version and kind."""
+
     hosts: tuple[str, ...] = ()
 
     def output(self, job: Row, attempt: int) -> bytes:
@@ -83,10 +91,19 @@ def _read(sql: sqlite3.Connection) -> Image:
         last=dict(tuple(row) for row in sql.execute("select job, last from log_bounds")),
         counts=dict(tuple(row) for row in sql.execute("select state, jobs from counts")),
         workers={row["id"]: dict(row) for row in sql.execute("select * from workers")},
+        log_bytes=tuple(sql.execute(_BYTES).fetchone()),
+        told_twice=tuple(tuple(row) for row in sql.execute(_TWICE)),
         hosts=tuple(id_ for (id_,) in sql.execute("select id from hosts")),
     )
 
 
+_BYTES = """
+select (select bytes from totals where name = 'logs'),
+    (select coalesce(sum(bytes), 0) from log_bounds),
+    (select coalesce(sum(length(data)), 0) from logs),
+    (select count(*) from logs)
+"""
+_TWICE = "select job, version, kind from events group by 1, 2, 3 having count(*) > 1"
 _LOGS = "select job, first_seq, last_seq, attempt, source, partial, data from logs"
 
 
@@ -95,6 +112,11 @@ def problems(image: Image) -> Iterator[str]:
     if image.integrity != "ok":
         yield f"integrity: {image.integrity}"
     yield from _bad_counts(image)
+    total, bound, found, segments = image.log_bytes
+    if bound != found or total != found + SEGMENT_BYTES * segments:
+        yield f"the logs hold {image.log_bytes}: total, bounds, data, segments"
+    if image.told_twice:
+        yield f"events are there twice: {image.told_twice}"
     keys = Counter(j["key"] for j in image.jobs.values() if j["key"] and j["state"] not in FINAL)
     yield from (f"key {key} is held {held} times" for key, held in keys.items() if held > 1)
     for job in image.jobs.values():

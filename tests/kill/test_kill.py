@@ -19,6 +19,8 @@ RUNS = [
     *(("recovery", seed) for seed in (1, 2)),
     *(("opening", seed) for seed in (1, 2)),
     *(("closing", seed) for seed in (1, 2)),
+    *(("together", seed) for seed in (1, 2, 3, 4)),
+    *(("guard", seed) for seed in (1, 2)),
     ("alone", 1),
     ("asleep", 1),
 ]
