@@ -233,6 +233,7 @@ class Writer:
             self._batch = Batch(self._waiting[:_MOST], self.number, self._tell, self._give_up)
             del self._waiting[:_MOST]
             self._start(self._batch.run)
+        self._tell_idle()  # what was waiting may have been taken back
 
     # In the connection's thread
 
@@ -257,7 +258,10 @@ class Writer:
         self._batch = None
         _release(batch.calls)
         self._go_on()
-        if self._idle is not None and not self._waiting:
+        self._tell_idle()
+
+    def _tell_idle(self) -> None:
+        if self._idle is not None and self._batch is None and not self._waiting:
             self._idle.set()
             self._idle = None
 
