@@ -35,16 +35,29 @@ _MOST = 512  # calls in one commit: those behind them are not kept waiting for l
 class Call:
     """The changes of one caller, and what became of them."""
 
-    __slots__ = ("changes", "done", "error", "outcomes", "until")
+    __slots__ = ("changes", "done", "error", "is_over", "outcomes", "over", "until")
 
-    def __init__(self, changes: Sequence[Change]) -> None:
+    def __init__(self, changes: Sequence[Change], done: asyncio.Future[None]) -> None:
         self.changes: Sequence[Change] = changes
         self.outcomes: list[Outcome] = []
         self.error: BaseException | None = None
         self.until: float = _CLOCK.monotonic() + BUSY_SECONDS
         """When it stops waiting for a file that is locked."""
 
-        self.done: anyio.Event = anyio.Event()
+        self.done: asyncio.Future[None] = done
+        """Cancelled with its caller; it may be in a commit all the same."""
+
+        self.is_over = False
+        self.over: anyio.Event | None = None
+        """What a caller that was cancelled waits for."""
+
+    def finished(self) -> None:
+        """Let its caller go on."""
+        self.is_over = True
+        if not self.done.done():
+            self.done.set_result(None)
+        if self.over is not None:
+            self.over.set()
 
 
 class Batch:
@@ -200,17 +213,18 @@ class Writer:
         Raises:
             sqlite3.Error: nothing was changed.
         """
-        call = Call(changes)
+        call = Call(changes, self._loop.create_future())
         self._waiting.append(call)
         self._go_on()
         try:
-            await call.done.wait()
-        except anyio.get_cancelled_exc_class():
+            await call.done
+        except asyncio.CancelledError:
             if call in self._waiting:
                 self._waiting.remove(call)
-            else:
+            elif not call.is_over:
+                call.over = anyio.Event()
                 with anyio.CancelScope(shield=True):
-                    await call.done.wait()
+                    await call.over.wait()
             raise
         if call.error is not None:
             raise call.error
@@ -268,4 +282,4 @@ class Writer:
 
 def _release(calls: list[Call]) -> None:
     for call in calls:
-        call.done.set()
+        call.finished()
