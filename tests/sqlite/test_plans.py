@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import aiosqlite
 import pytest
 
 from hodei_core import (
@@ -60,12 +61,14 @@ class Traced:
     def __init__(self, path: Path) -> None:
         self.store = SqliteStore(path)
         self.statements: list[str] = []
-        self._known: set[str] = set()
 
     async def open(self) -> None:
         await self.store.open(HOST)
-        for connection in (self.store._reading, self.store._writing):
-            assert connection is not None
+        connections = [
+            each for each in vars(self.store).values() if isinstance(each, aiosqlite.Connection)
+        ]
+        assert len(connections) >= 2
+        for connection in connections:
             await connection.set_trace_callback(self.statements.append)
 
     async def apply(self, *changes: Change) -> list[Outcome]:
