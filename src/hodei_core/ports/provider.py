@@ -168,6 +168,17 @@ class WorkerProvider(ABC):
             ProvisionError: it can make no worker here; the message names what is missing.
         """
 
+    def renewed(self, host_id: HostId, seconds: float | None) -> None:  # noqa: B027 - may do nothing
+        """Take note that the host's lease holds for so many seconds more, under this incarnation.
+
+        None: no other host could take this one for dead, so nothing need end if the lease cannot
+        be renewed. Told before anything is made under an incarnation, and after each renewal.
+        When the lease is over, what was made must run nothing any more, also if the host itself
+        is stopped; what cannot see to that does nothing here.
+
+        Immediate; called from the event loop's thread only.
+        """
+
     @abstractmethod
     async def provision(self, worker_id: WorkerId) -> WorkerSession:
         """Make a worker and return the line to it, ready for `execute`.

@@ -242,6 +242,14 @@ class Fleet:
         """Return what the workers of each provider have, or would have."""
         return tuple(provided.offer for provided in self._provided.values())
 
+    def renewed(self, host_id: HostId, seconds: float | None) -> None:
+        """Tell the providers for how long the host's lease holds; None: as long as it likes."""
+        for provided in self._provided.values():
+            try:
+                provided.provider.renewed(host_id, seconds)
+            except Exception:  # whatever a provider's code raises is contained
+                logger.exception("a provider could not be told of a lease: %r", provided.provider)
+
     def provider(self, name: str) -> WorkerProvider | None:
         """Return a provider by its name; None if there is none."""
         provided = self._provided.get(name)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Protocol
 
+import anyio
 import attrs
 
 from hodei_core.clock import Clock
@@ -37,6 +38,9 @@ class MembershipHost(Protocol):
 
     async def give_up(self) -> None:
         """End all that runs here, since the lease is gone; return when nothing runs."""
+
+    def renewed(self, host_id: HostId, seconds: float | None) -> None:
+        """Take note that the lease holds for so long; None: nobody else is there."""
 
     def new_incarnation(self, host_id: HostId) -> None:
         """Go on under another id."""
@@ -90,7 +94,11 @@ class Membership:
         self._others_moved = True
         """Whether a host came or went since what they left was looked at."""
 
+        self._ends_at = 0.0
+        """When our own lease is over, by the monotonic clock."""
+
         self._lease: Deadline | None = None
+        self._sleeping: anyio.CancelScope | None = None
         self._lost = False
 
     @property
@@ -118,7 +126,7 @@ class Membership:
         self._record = record
         self._looked_at = self._clock.monotonic()
         self._lost = False
-        self._hold_until(began)
+        self._hold_from(began)
 
     async def leave(self) -> None:
         """Take this host off the register; what it left would be rescued by others."""
@@ -137,8 +145,16 @@ class Membership:
             if self._clock.monotonic() >= renew_at:
                 await self._renew()
                 renew_at = self._clock.monotonic() + LEASE_SECONDS / _RENEWALS
-            await self._look()
-            await self._clock.sleep(_LOOK_SECONDS)
+            if not self._lost:
+                await self._look()
+            await self._nap()
+
+    async def _nap(self) -> None:
+        """Sleep until the next look, or until our own lease is lost."""
+        with anyio.CancelScope() as self._sleeping:
+            if not self._lost:
+                await self._clock.sleep(_LOOK_SECONDS)
+        self._sleeping = None
 
     async def watch(self) -> None:
         """Remove hosts as soon as the store can prove that they are dead, for ever."""
@@ -158,10 +174,17 @@ class Membership:
 
     # Our own lease
 
-    def _hold_until(self, began: float) -> None:
+    def _hold_from(self, began: float) -> None:
         if self._lease is not None:
             self._lease.cancel()
-        self._arm(began + LEASE_SECONDS - _MARGIN_SECONDS)
+        self._ends_at = began + LEASE_SECONDS
+        self._arm(self._ends_at - _MARGIN_SECONDS)
+        self._tell_lease()
+
+    def _tell_lease(self) -> None:
+        if self._record is not None:
+            left = self._ends_at - self._clock.monotonic()
+            self._host.renewed(self._record.id, None if self.alone else left)
 
     def _arm(self, at: float) -> None:
         self._lease = self._deadlines.at(at, partial(self._cannot_renew, at))
@@ -181,6 +204,8 @@ class Membership:
     def _lose(self, why: str) -> None:
         if not self._lost and self._record is not None:
             self._lost = True
+            if self._sleeping is not None:
+                self._sleeping.cancel()
             logger.error(
                 "this host ends what it runs: %s", why, extra={"action": "lease", "host": why}
             )
@@ -201,7 +226,7 @@ class Membership:
             return
         self._record = renewed
         if not self._lost:
-            self._hold_until(began)
+            self._hold_from(began)
 
     async def _rejoin(self) -> None:
         """End what runs, and go on under a new incarnation."""
@@ -221,7 +246,7 @@ class Membership:
         began = await insist(join, "register the host")
         self._record = record
         self._lost = False
-        self._hold_until(began)
+        self._hold_from(began)
         self._host.new_incarnation(new_id)
 
     # The others'
@@ -262,9 +287,11 @@ class Membership:
             else:
                 other.age += passed
             others[record.id] = other
-        if others.keys() != self._others.keys():
-            self._others_moved = True
+        moved = others.keys() != self._others.keys()
+        self._others_moved = self._others_moved or moved
         self._others = others
+        if moved:
+            self._tell_lease()
 
     async def _remove(self, record: HostRecord, why: str) -> None:
         (outcome,) = await self._store.apply([RemoveHost(record.id, record.beat)])
@@ -272,6 +299,7 @@ class Membership:
             logger.warning("host %s is dead: %s", record.id, why)
             self._others.pop(record.id, None)
             self._others_moved = True
+            self._tell_lease()
 
     async def _contained(self, run: Callable[[], Awaitable[None]]) -> None:
         try:

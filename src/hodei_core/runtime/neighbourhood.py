@@ -84,6 +84,10 @@ class Neighbourhood:
         self._dispatcher.pause(True)
         await self._fleet.lose_all("the lease of its host was gone")
 
+    def renewed(self, host_id: HostId, seconds: float | None) -> None:
+        """Have the providers know how long the lease holds; None: nobody else is there."""
+        self._fleet.renewed(host_id, seconds)
+
     def new_incarnation(self, host_id: HostId) -> None:
         """Go on under another id."""
         self._fleet.host_id = host_id

@@ -40,6 +40,11 @@ def end_request(number: int, grace: float) -> bytes:
     return b"end\0%d\0%.6f" % (number, grace)
 
 
+def lease_request(until: float | None) -> bytes:
+    """Return the request to end all at an instant of CLOCK_BOOTTIME; None: never."""
+    return b"lease\0" if until is None else b"lease\0%.6f" % until
+
+
 PING = b"ping\x000"
 """The request to show a sign of life; its number is 0, which no attempt has."""
 

@@ -11,9 +11,10 @@ import anyio
 
 from hodei_core.ambient import ambient
 from hodei_core.backends.local.environment import base_environment
+from hodei_core.backends.local.lease import Lease
 from hodei_core.backends.local.limits import usable_cpus, usable_memory
 from hodei_core.errors import ProvisionError
-from hodei_core.ids import JobId, WorkerId
+from hodei_core.ids import HostId, JobId, WorkerId
 from hodei_core.jobs import Attempt
 from hodei_core.policies import WorkerPolicy
 from hodei_core.ports.provider import Evidence, ProviderHost, WorkerProvider, WorkerSession
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from hodei_core.backends.local.session import LocalSession
 
 _END_SECONDS = 10.0
+MARGIN_SECONDS = 2.0
+"""How long before the end of its host's lease a guard ends all that runs."""
+
 _POLICY = WorkerPolicy(min_workers=1, max_workers=1, idle_timeout=None)
 
 
@@ -90,6 +94,7 @@ class LocalProvider(WorkerProvider):
         self._python = _path("python", python)
         self._host_id: str | None = None
         self._own_ids: set[str] = set()
+        self._lease = Lease()
         self._remains: Remains | None = None
         self._base_env: dict[str, str] = {}
         self._sessions: dict[WorkerId, LocalSession] = {}
@@ -121,9 +126,17 @@ class LocalProvider(WorkerProvider):
         self._host_id = host.host_id
         self._own_ids.add(host.host_id)
 
+    def renewed(self, host_id: HostId, seconds: float | None) -> None:
+        self._host_id = host_id
+        self._own_ids.add(host_id)
+        self._lease.renew(None if seconds is None else seconds - MARGIN_SECONDS)
+        for session in self._sessions.values():
+            session.hold_until(self._lease.until)
+
     async def provision(self, worker_id: WorkerId) -> WorkerSession:
         if self._host_id is None or self._python is None or self._cwd is None:
             raise ProvisionError("the provider is not open")
+        await self._lease.held()
         # Only now: other systems lack modules that these load, and `open` must say so by name.
         from hodei_core.backends.local.process import GuardProcess
         from hodei_core.backends.local.session import LocalSession
@@ -153,6 +166,7 @@ class LocalProvider(WorkerProvider):
             raise
         self._sessions = {of: old for of, old in self._sessions.items() if not old.ended}
         self._sessions[worker_id] = session
+        session.hold_until(self._lease.until)
         return session
 
     async def discard(self, worker_id: WorkerId) -> None:

@@ -11,7 +11,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from hodei_core.backends.local.attempts import Attempts
-from hodei_core.backends.local.line import PING, Line, base_request, file_of
+from hodei_core.backends.local.line import PING, Line, base_request, file_of, lease_request
 from hodei_core.backends.local.process import GuardProcess
 from hodei_core.backends.local.readiness import serve_readable
 from hodei_core.backends.local.sweep import Lost, end_jobs, start_time
@@ -59,6 +59,7 @@ class LocalSession(WorkerSession):
         self._pump.watch(guard.line.fileno())
         # A fork may hold the guard's end of the socket: then only the pidfd tells of its death.
         self._pump.watch(guard.pidfd)
+        self._lease: float | None = None
         self._guard_gone = False
         self._terminating = False
         self._closed = False
@@ -77,6 +78,12 @@ class LocalSession(WorkerSession):
     def ended(self) -> bool:
         """Whether the worker is gone, and everything that it held with it."""
         return self._closed and self._guard.closed
+
+    def hold_until(self, until: float | None) -> None:
+        """Have the guard end all at an instant of CLOCK_BOOTTIME; None: never."""
+        if not self._closed and until != self._lease:
+            self._lease = until
+            self._line.insist(0, lease_request(until))
 
     async def run(self) -> None:
         self._serving = True
