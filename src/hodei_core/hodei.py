@@ -96,7 +96,7 @@ class Hodei:
         from hodei_core.runtime.service import Service
 
         self._host = Host(
-            store=_resolve_store(store),
+            store=resolve_store(store),
             providers=_resolve_providers(providers),
             scheduler=scheduler or SmartScheduler(),
             clock=clock or ambient().clock,
@@ -427,7 +427,12 @@ class Hodei:
         return await self._service.prune(self._host.clock.now() - span)
 
 
-def _resolve_store(store: Store | str | os.PathLike[str] | None) -> Store:
+def resolve_store(store: Store | str | os.PathLike[str] | None) -> Store:
+    """Return the store that the first argument of `Hodei` names.
+
+    Raises:
+        ValueError, TypeError: it names none.
+    """
     if isinstance(store, Store):
         return store
     if store is None or store == "memory://":
@@ -463,11 +468,11 @@ def _store_path(store: object) -> str:
     return path
 
 
-def default_provider() -> WorkerProvider:
+def default_provider(*, name: str = "local", slots: int | None = None) -> WorkerProvider:
     """Return what runs the jobs of a `Hodei` that is given no providers."""
     from hodei_core.backends.local import LocalProvider
 
-    return LocalProvider()
+    return LocalProvider(name=name, slots=slots)
 
 
 def _resolve_providers(providers: Sequence[WorkerProvider] | None) -> tuple[WorkerProvider, ...]:

@@ -41,6 +41,8 @@ def started(job: Job) -> JobStarted:
 
 def moved(before: JobState, number: int, job: Job) -> tuple[JobEvent, ...]:
     """Return what follows from a change of a job's state; the arguments are those of `ended`."""
+    if job.state is before:
+        return ()
     if job.state is JobState.ASSIGNED:
         return (assigned(job),)
     if job.state is JobState.RUNNING:

@@ -32,7 +32,8 @@ TYPES: dict[object, object] = {**dict(PAIRS), AsyncIterator: Iterator}
 
 WITHOUT_TWIN: set[tuple[type, str]] = {
     (hodei_core.JobHandle, "__await__"),  # `await handle` is `handle.wait()`
-    (hodei_core.EventStream, "offer"),  # it is the bus that calls these two
+    (hodei_core.EventStream, "offer"),  # it is the bus that calls these three
+    (hodei_core.EventStream, "skip"),
     (hodei_core.EventStream, "end"),
 }
 

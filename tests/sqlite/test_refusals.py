@@ -325,7 +325,8 @@ async def test_a_file_is_its_owners_alone_under_any_umask(tmp_path: Path, umask:
             modes = {each.name: each.stat().st_mode & 0o777 for each in tmp_path.iterdir()}
     finally:
         os.umask(before)
-    assert modes == dict.fromkeys(("jobs.db", "jobs.db-wal", "jobs.db-shm"), 0o600)
+    files = dict.fromkeys(("jobs.db", "jobs.db-wal", "jobs.db-shm"), 0o600)
+    assert modes == {**files, "jobs.db-hosts": 0o700}
 
 
 async def test_a_file_keeps_the_mode_that_its_owner_gave_it(tmp_path: Path) -> None:
@@ -335,7 +336,8 @@ async def test_a_file_keeps_the_mode_that_its_owner_gave_it(tmp_path: Path) -> N
     async with opened(path) as driver:
         await driver.add("three")
         modes = {each.name: each.stat().st_mode & 0o777 for each in tmp_path.iterdir()}
-    assert modes == dict.fromkeys(("jobs.db", "jobs.db-wal", "jobs.db-shm"), 0o660)
+    files = dict.fromkeys(("jobs.db", "jobs.db-wal", "jobs.db-shm"), 0o660)
+    assert modes == {**files, "jobs.db-hosts": 0o700}
 
 
 async def test_a_link_to_a_file_that_is_not_there_makes_it(tmp_path: Path) -> None:

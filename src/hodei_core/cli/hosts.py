@@ -114,7 +114,7 @@ async def dispatched(
 async def _registered(file: StoreFile) -> bool:
     store = file.store()
     async with Hodei(store, providers=[]):
-        return bool(await store.hosts.select())
+        return store.hosts is not None and bool(await store.hosts.select())
 
 
 class _StandIn:

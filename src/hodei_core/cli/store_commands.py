@@ -13,6 +13,7 @@ from hodei_core.cli.job_commands import format_option
 from hodei_core.cli.options import span
 from hodei_core.cli.records import stats_fields, worker_fields
 from hodei_core.cli.stores import StoreFile, store_option
+from hodei_core.hodei import default_provider
 
 
 @click.command()
@@ -102,9 +103,7 @@ def host(
     """
     if shutdown_timeout is not None and shutdown_timeout < 0:
         raise click.BadParameter("must not be negative", param_hint="'--shutdown-timeout'")
-    from hodei_core.backends.local import LocalProvider
-
-    local = LocalProvider(name=provider, slots=slots)
+    local = default_provider(name=provider, slots=slots)
     run = partial(run_host, file, local, shutdown_timeout=shutdown_timeout, quiet=quiet)
     context.exit(anyio.run(run))
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import click
 
-if TYPE_CHECKING:
-    from hodei_core.backends.sqlite import SqliteStore
+from hodei_core.hodei import resolve_store
+from hodei_core.ports import Store
 
 VARIABLE = "HODEI_STORE"
 """The variable that names the store where `--store` does not."""
@@ -32,11 +32,9 @@ class StoreFile:
     def __str__(self) -> str:
         return str(self.path)
 
-    def store(self) -> SqliteStore:
+    def store(self) -> Store:
         """Return the store, which one `Hodei` may open."""
-        from hodei_core.backends.sqlite import SqliteStore  # with the first command that needs it
-
-        return SqliteStore(self.path)
+        return resolve_store(self.path)
 
 
 def store_file(text: str) -> StoreFile:
