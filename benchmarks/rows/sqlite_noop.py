@@ -34,7 +34,7 @@ def measure(quick: bool) -> list[Figure]:
             count = in_flight if quick else jobs
             statements = lived(new_file().parent, count)
             for kind in _KINDS:
-                rounds = 1 if quick else 5
+                rounds = 1 if quick else 3
                 figures.append(
                     asyncio.run(_at(in_flight, count, kind, statements, rounds, new_file))
                 )
