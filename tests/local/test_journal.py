@@ -53,8 +53,10 @@ async def session(folder: Path) -> AsyncIterator[LocalSession]:
                 await _until_lost(made)
 
         tasks.start_soon(serve)
-        with anyio.fail_after(20):
-            yield made
+        try:
+            with anyio.fail_after(20):
+                yield made
+        finally:
             await made.terminate()
 
 
