@@ -235,6 +235,7 @@ def _of(host: HostProgram, folder: Path) -> list[str]:
 # Stopped
 
 
+@pytest.mark.slow
 async def test_a_host_stopped_past_its_lease_runs_nothing_while_another_does(
     file: Path, tmp_path: Path
 ) -> None:
@@ -272,6 +273,7 @@ async def _knows_of_another(file: Path, host: HostProgram) -> None:
     await anyio.sleep(LEASE / 10 * 3)
 
 
+@pytest.mark.slow
 async def test_a_host_stopped_alone_loses_nothing(file: Path, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     async with program(file, "lease=1", alone_in(tmp_path)) as host:
@@ -285,6 +287,7 @@ async def test_a_host_stopped_alone_loses_nothing(file: Path, tmp_path: Path) ->
         assert [line[0] for line in host.seen() if line[0] in ("open", "again")] == ["open"]
 
 
+@pytest.mark.slow
 async def test_a_host_that_comes_later_waits_for_the_guard_of_a_stopped_one_and_says_so(
     file: Path, tmp_path: Path, short_leases: None
 ) -> None:
