@@ -47,6 +47,9 @@ class Blow:
     lives, or "asleep": it is stopped, and goes on after a `pause` from the host's death. With
     `calls`: "either" is killed, whichever comes to its `nth` first, or "both" are then."""
 
+    lead: float = 0.0
+    """Seconds between a guard's stop and its host's death."""
+
     pause: float = 0.0
     """Seconds; with a guard that is spared: the host is only stopped, and goes on after these."""
 
@@ -101,7 +104,9 @@ def _alone(draw: random.Random) -> Blow:
 
 
 def _asleep(draw: random.Random) -> Blow:
-    return Blow(after=draw.uniform(0.05, 1.2), guard="asleep", pause=3)
+    # Early enough for free slots: the host sends requests that the guard finds when it goes on.
+    after = draw.choice((0, draw.uniform(0, 0.2), draw.uniform(0.2, 1.2)))
+    return Blow(after=after, guard="asleep", lead=draw.uniform(0, 0.4), pause=3)
 
 
 def _guard(draw: random.Random) -> Blow:
@@ -233,6 +238,7 @@ class Host:
             return
         if guard in ("frozen", "asleep"):
             signal_all(guards, signal.SIGSTOP)
+            time.sleep(blow.lead)
         elif guard == "killed" and self.pid % 2:
             signal_all(guards, signal.SIGKILL)
         with suppress(ProcessLookupError):

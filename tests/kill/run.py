@@ -78,8 +78,8 @@ class Run:
         self.seen = Image()
         """The store as it was when it was last looked at."""
 
-        self.lost: set[tuple[str, int]] = set()
-        """The attempts that were open when a host died, by id and number."""
+        self.lost: dict[tuple[str, int], str] = {}
+        """The attempts that were open when a host died, by id and number, and that host."""
 
         self.hosts: set[str] = set()
         self.workers: set[str] = set()
@@ -152,7 +152,7 @@ class Run:
         self.seen = now
         for id_, job in now.jobs.items():
             if job["worker"] is not None:
-                self.lost.add((id_, job["attempt"]))
+                self.lost[id_, job["attempt"]] = job["host"]
         self.outcome.facts["images"] += 1
 
     def _missing(self, now: Image, ledger: Ledger) -> Iterator[str]:
@@ -268,12 +268,15 @@ class Run:
         facts["starts"] += sum(ledger.starts.values())
         facts["entries of logs"] += sum(now.last.values())
         for job in now.jobs.values():
-            facts["given back"] += len(job["returns"] or "") > 2
             facts["poison"] += job["reason"] == "poison"
-            for attempt in job["attempts"]:
-                if (job["id"], attempt["number"]) in self.lost:
-                    recovered = attempt.get("exit_code") is not None
-                    facts["exit codes recovered" if recovered else "rescued"] += 1
+        for (id_, number), host in self.lost.items():
+            attempt = (now.jobs[id_]["attempts"][number - 1 : number] or [{}])[0]
+            if attempt.get("host") != host:
+                facts["given back"] += 1
+            elif attempt.get("exit_code") is not None:
+                facts["exit codes recovered"] += 1
+            else:
+                facts["rescued"] += 1
 
     def _problem(self, text: str) -> None:
         self.outcome.problems.append(text)

@@ -22,7 +22,8 @@ RUNS = [
     *(("together", seed) for seed in (1, 2, 3, 4)),
     *(("guard", seed) for seed in (1, 2)),
     ("alone", 1),
-    ("asleep", 1),
+    *(("asleep", seed) for seed in (1, 2)),
+    ("stopped", 1),
 ]
 AT_ONCE = 6  # they wait more than they work
 SECONDS = 110.0
