@@ -137,7 +137,7 @@ def _opening(draw: random.Random) -> list[Blow]:
 
 
 def _closing(draw: random.Random) -> Blow:
-    return Blow(after=draw.uniform(0, 0.4) ** 2, since="closing")
+    return Blow(after=draw.uniform(0, 0.7), since="closing")
 
 
 KINDS: dict[str, Callable[[random.Random], Blow | list[Blow]]] = {
