@@ -290,14 +290,15 @@ class Hodei:
         """
         self._host.gate.check_open()
         spec = _spec(command, fields)
-        (job,) = await self._service.accept((spec,))
-        try:
-            result = await self._service.wait(job.id)
-        except BaseException:
-            longest = spec.grace.total_seconds() + _RUN_MARGIN_SECONDS
-            with anyio.move_on_after(longest, shield=True):
-                await self._service.cancel(job.id, "the call of run() was cancelled")
-            raise
+        with self._service.waiting_for_a_new_one() as wait:
+            job_id = await wait.submit(spec)
+            try:
+                result = await wait.result(job_id)
+            except BaseException:
+                longest = spec.grace.total_seconds() + _RUN_MARGIN_SECONDS
+                with anyio.move_on_after(longest, shield=True):
+                    await self._service.cancel(job_id, "the call of run() was cancelled")
+                raise
         return result.check() if check else result
 
     # Reading

@@ -42,13 +42,14 @@ from hodei_core.runtime.reporter import Reporter
 from hodei_core.runtime.run import Run
 from hodei_core.runtime.slot import Slot
 from hodei_core.runtime.unstarted import Unstarted
-from hodei_core.runtime.waiters import Waiters
+from hodei_core.runtime.waiters import Printed, Waiters
 from hodei_core.runtime.waiting import Waiting
 from hodei_core.scheduling.decisions import Wait
 from hodei_core.scheduling.scheduler import Scheduler
 from hodei_core.states import JobState
 
 _SAFETY_SECONDS = 0.5  # between looks while work waits: bounds the cost of a missed wake-up
+_PRINTED_BYTES = 128 * 1024  # that whoever waits is handed, instead of reading them back
 _CLOSE_BATCH = 500  # pending jobs ended at once when a memory store closes
 
 
@@ -351,7 +352,7 @@ class Dispatcher:
 
     def _settle_end(self, run: Run, job: Job, outcome: Outcome) -> None:
         if job.state.is_final:
-            self._finish(job)
+            self._finish(job, partial(_printed_by, run, job))
             return
         self._enqueue(job)
         if outcome.cancel is not None:
@@ -362,11 +363,11 @@ class Dispatcher:
         if run.log is not None:
             self._logs.forsake(run.log)
 
-    def _finish(self, job: Job) -> None:
+    def _finish(self, job: Job, printed: Callable[[], Printed] = lambda: None) -> None:
         """Let everybody go who was there for a job that is final."""
         self._waiting.discard(job.id)
         self._logs.close(job.id)
-        self._waiters.wake(job)
+        self._waiters.wake(job, printed)
 
     def _end_unstarted(self, job: Job) -> None:
         """Follow the end of a job that was PENDING."""
@@ -499,6 +500,13 @@ class Dispatcher:
     async def settle_log(self, log: LogBuffer) -> None:
         """Return when one commit holds what the store does not have of the log."""
         await self._logs.settle(log)
+
+
+def _printed_by(run: Run, job: Job) -> Printed:
+    """Return what the only attempt of a job printed, if it was little."""
+    if len(job.attempts) > 1:
+        return None
+    return () if run.log is None else run.log.whole(_PRINTED_BYTES)
 
 
 def _is_stored(change: Change, outcome: Outcome) -> bool:

@@ -155,6 +155,12 @@ class LogBuffer:
             found.append(segment)
         return found
 
+    def whole(self, most: int) -> tuple[LogSegment, ...] | None:
+        """Return all that the job printed, if all of it is here and no more than so many bytes."""
+        if self._bytes > most or (self.first != 1 and self.last):
+            return None
+        return tuple(self._segments[self._start :])
+
     def read_back(self, before: int) -> list[LogSegment]:
         """Return the segments here that start below `before`, the last first."""
         return [

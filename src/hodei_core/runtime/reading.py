@@ -24,7 +24,7 @@ from hodei_core.runtime.explain import Situation, WorkerNote, explain
 from hodei_core.runtime.host import Host
 from hodei_core.runtime.log_buffer import LogBuffer
 from hodei_core.runtime.log_stream import LogReader
-from hodei_core.runtime.waiters import Waiter
+from hodei_core.runtime.waiters import Printed, Waiter
 from hodei_core.states import JobState, WaitingFor
 
 OUTPUT_BYTES = 8 * 1024 * 1024
@@ -92,8 +92,13 @@ class Reading(LogReader):
             await waiter.wait()
         return waiter.job
 
-    async def result(self, job: Job) -> JobResult:
-        """Return the result of a final job, with the last of its output."""
+    async def result(self, job: Job, printed: Printed = None) -> JobResult:
+        """Return the result of a final job, with the last of its output.
+
+        `printed`: all of its output, if that is at hand.
+        """
+        if printed is not None:
+            return _result_of(job, printed)
         bounds = await self.bounds(job.id)
         if not bounds.last or not job.attempts:
             return make_result(job, stdout="", stderr="", truncated=False)
@@ -248,6 +253,19 @@ def _jumps(segments: Sequence[LogSegment], after: int, bounds: LogBounds) -> boo
     if segments:
         return segments[0].first_seq > after + 1
     return after < bounds.last
+
+
+def _result_of(job: Job, printed: Sequence[LogSegment]) -> JobResult:
+    """Return the result of a job that printed this and nothing else."""
+    tails = {LogSource.STDOUT: _Tail(), LogSource.STDERR: _Tail()}
+    for segment in reversed(printed):
+        tails[segment.source].prepend(segment.data)
+    return make_result(
+        job,
+        stdout=tails[LogSource.STDOUT].text(),
+        stderr=tails[LogSource.STDERR].text(),
+        truncated=any(tail.cut for tail in tails.values()),
+    )
 
 
 class _Tail:

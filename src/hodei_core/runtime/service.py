@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 
 import anyio
@@ -30,10 +30,33 @@ from hodei_core.runtime.log_stream import LogStream
 from hodei_core.runtime.reading import Reading
 from hodei_core.runtime.shutdown import nothing_left
 from hodei_core.runtime.slices import SLICE_JOBS, in_slices
+from hodei_core.runtime.waiters import Waiter
 from hodei_core.specs import JobSpec
 from hodei_core.states import JobState
 
 _ACCEPTED_A_TURN = 64  # jobs stored before other tasks get their turn
+
+
+class NewWait:
+    """The wait for a job that is about to be stored: its end need not be looked for."""
+
+    def __init__(self, service: Service, waiter: Waiter, job_id: JobId) -> None:
+        self._service = service
+        self._waiter = waiter
+        self._job_id = job_id
+
+    async def submit(self, spec: JobSpec) -> JobId:
+        """Store the job; return its id, which is another's if its key is known."""
+        (job,) = await self._service.accept((spec,), new_id=lambda: self._job_id)
+        return job.id
+
+    async def result(self, job_id: JobId) -> JobResult:
+        """Return how the job ended that `submit` named."""
+        if job_id != self._job_id:
+            return await self._service.wait(job_id)
+        await self._waiter.wait()
+        job = await self._service.reading.wait_as(self._waiter, job_id)
+        return await self._service.reading.result(job, self._waiter.printed)
 
 
 class Service:
@@ -48,9 +71,13 @@ class Service:
     # Writing; Ctrl-C does not come between a change and what follows from it
 
     async def accept(
-        self, specs: Iterable[JobSpec], *, retried_from: JobId | None = None
+        self,
+        specs: Iterable[JobSpec],
+        *,
+        retried_from: JobId | None = None,
+        new_id: Callable[[], JobId] | None = None,
     ) -> tuple[Job, ...]:
-        """Store new jobs, all or none, and have them dispatched.
+        """Store new jobs, all or none, and have them dispatched; `new_id` names each.
 
         Raises:
             KeyConflictError, QueueFullError: nothing was stored.
@@ -63,7 +90,7 @@ class Service:
             await anyio.sleep(0)  # a loop over `submit` lets others have their turn
             self._host.gate.check_open()
         now = self._host.clock.now()
-        new_id = self._host.ids.job_id
+        new_id = new_id or self._host.ids.job_id
         change = Accept(
             tuple(
                 Submission(id=new_id(), spec=spec, at=now, retried_from=retried_from)
@@ -149,7 +176,16 @@ class Service:
 
     async def wait(self, job_id: JobId) -> JobResult:
         """Return how a job ended, once it has."""
-        return await self.reading.result(await self.reading.wait(job_id))
+        with self._host.waiters.of(job_id) as waiter:
+            job = await self.reading.wait_as(waiter, job_id)
+            return await self.reading.result(job, waiter.printed)
+
+    @contextmanager
+    def waiting_for_a_new_one(self) -> Iterator[NewWait]:
+        """Give one who waits for a job that is not stored yet, so that no end of it is missed."""
+        job_id = self._host.ids.job_id()
+        with self._host.waiters.of(job_id) as waiter:
+            yield NewWait(self, waiter, job_id)
 
     async def join(self) -> None:
         """Return when every job of the store is final."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
+from typing import TypeAlias
 
 import anyio
 
 from hodei_core.compat import Self
 from hodei_core.ids import JobId
 from hodei_core.jobs import Job
+from hodei_core.logs import LogSegment
 from hodei_core.runtime.interrupts import wait_for
+
+Printed: TypeAlias = "tuple[LogSegment, ...] | None"
+"""All that a job has printed, where that is at hand; None: its store has it."""
 
 
 class Waiters:
@@ -27,10 +32,13 @@ class Waiters:
         """Return the jobs that somebody waits for, as they are by now."""
         return self._waiting
 
-    def wake(self, job: Job) -> None:
-        """Wake those who wait for this job, which is final."""
-        for waiter in self._waiting.pop(job.id, ()):
-            waiter.wake(job)
+    def wake(self, job: Job, printed: Callable[[], Printed] = lambda: None) -> None:
+        """Wake those who wait for this job, which is final; `printed` tells what it printed."""
+        waiting = self._waiting.pop(job.id, None)
+        if waiting is not None:
+            told = printed()
+            for waiter in waiting:
+                waiter.wake(job, told)
 
     def wake_all(self) -> None:
         """Wake everybody: nothing more will come."""
@@ -38,13 +46,13 @@ class Waiters:
         self._waiting.clear()
         for waiters in waiting:
             for waiter in waiters:
-                waiter.wake(None)
+                waiter.wake(None, None)
 
 
 class Waiter:
     """One who waits for a job, as long as its `with` block lasts."""
 
-    __slots__ = ("_event", "_job_id", "_waiting", "_woken", "job")
+    __slots__ = ("_event", "_job_id", "_waiting", "_woken", "job", "printed")
 
     def __init__(self, waiting: dict[JobId, list[Waiter]], job_id: JobId) -> None:
         self._waiting = waiting
@@ -53,6 +61,8 @@ class Waiter:
         self._woken = False
         self.job: Job | None = None
         """The job, once it is final."""
+
+        self.printed: Printed = None
 
     def __enter__(self) -> Self:
         self._waiting.setdefault(self._job_id, []).append(self)
@@ -77,9 +87,10 @@ class Waiter:
             self._event = anyio.Event()
             await wait_for(self._event)
 
-    def wake(self, job: Job | None) -> None:
+    def wake(self, job: Job | None, printed: Printed) -> None:
         """Let it go on."""
         self._woken = True
         self.job = job
+        self.printed = printed
         if self._event is not None:
             self._event.set()
