@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -208,6 +208,10 @@ class Host:
             return "closed"
         return "killed" if code == -signal.SIGKILL and blow else f"it ended with {code}"
 
+    def go_on(self) -> None:
+        """Let it go on that was stopped."""
+        self._process.send_signal(signal.SIGCONT)
+
     def _noted(self, word: str, deadline: float, host: int) -> bool:
         """Return whether this host has noted a fact, once it has or has ended."""
         while time.monotonic() < deadline:
@@ -225,26 +229,26 @@ class Host:
         for guard in guards_of(self.pid):
             with watching(guard) as fd:
                 select.select([host, fd], [], [], deadline - time.monotonic())
-                signal_all([self.pid, guard], signal.SIGKILL)
+                self._process.kill()
+                signal_guards([guard], signal.SIGKILL)
 
     def _strike(self, blow: Blow) -> None:
         guards, guard = guards_of(self.pid), blow.guard
         if guard == "spared" and blow.pause:
-            signal_all([self.pid], signal.SIGSTOP)
+            self._process.send_signal(signal.SIGSTOP)
             os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
             return
         if guard == "alone":
-            signal_all(guards, signal.SIGKILL)
+            signal_guards(guards, signal.SIGKILL)
             return
         if guard in ("frozen", "asleep"):
-            signal_all(guards, signal.SIGSTOP)
+            signal_guards(guards, signal.SIGSTOP)
             time.sleep(blow.lead)
         elif guard == "killed" and self.pid % 2:
-            signal_all(guards, signal.SIGKILL)
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+            signal_guards(guards, signal.SIGKILL)
+        self._process.kill()
         if guard in ("killed", "frozen"):
-            signal_all(guards, signal.SIGKILL)
+            signal_guards(guards, signal.SIGKILL)
 
 
 @contextmanager
@@ -264,13 +268,15 @@ def ended(pidfd: int, seconds: float) -> bool:
 
 def guards_of(pid: int) -> list[int]:
     """Return the guards that a host has started and that live."""
-    wanted = str(pid).encode()
-    found = []
-    for other in pids():
-        words = read(f"/proc/{other}/cmdline").split(b"\0")
-        if wanted in words and any(word.endswith(b"/guard.py") for word in words):
-            found.append(other)
-    return found
+    return [other for other in pids() if is_guard(other, pid)]
+
+
+def is_guard(pid: int, of: int | None = None) -> bool:
+    """Return whether a process is a guard, of one host if that is named."""
+    words = read(f"/proc/{pid}/cmdline").split(b"\0")
+    return any(word.endswith(b"/guard.py") for word in words) and (
+        of is None or str(of).encode() in words
+    )
 
 
 def marked(mark: str) -> dict[int, str]:
@@ -300,7 +306,17 @@ def read(path: str) -> bytes:
         return b""
 
 
-def signal_all(of: list[int], number: signal.Signals) -> None:
+def signal_guards(of: list[int], number: signal.Signals) -> None:
+    """Send a signal to guards. A number that has passed to a stranger is left alone."""
     for pid in of:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
+        with suppress(ProcessLookupError), watching(pid) as fd:
+            if is_guard(pid):
+                signal.pidfd_send_signal(fd, number)
+
+
+def end_marked(of: Iterable[int], mark: str) -> None:
+    """Kill what is of a run."""
+    for pid in of:
+        with suppress(ProcessLookupError), watching(pid) as fd:
+            if pid in marked(mark):
+                signal.pidfd_send_signal(fd, signal.SIGKILL)

@@ -15,7 +15,17 @@ import attrs
 
 from tests.kill import image as images
 from tests.kill import ledger as ledgers
-from tests.kill.blows import KINDS, Blow, Host, blows, guards_of, marked, signal_all
+from tests.kill.blows import (
+    KINDS,
+    Blow,
+    Host,
+    blows,
+    end_marked,
+    guards_of,
+    is_guard,
+    marked,
+    signal_guards,
+)
 from tests.kill.host_program import BUSY
 from tests.kill.image import FINAL, Image, Row
 from tests.kill.ledger import Ledger
@@ -117,7 +127,7 @@ class Run:
             self.workers.update(self.seen.workers)
         self.guards += guards
         if blow is not None and blow.guard == "asleep":
-            threading.Timer(blow.pause, signal_all, (guards, signal.SIGCONT)).start()
+            threading.Timer(blow.pause, signal_guards, (guards, signal.SIGCONT)).start()
         return True
 
     def _release(self) -> None:
@@ -126,7 +136,7 @@ class Run:
     def _beside(self, stopped: Host, blow: Blow) -> bool:
         """Run another host while one is stopped, which then goes on; both are to end well."""
         self.outcome.facts["stopped kills"] += 1
-        timer = threading.Timer(blow.pause, signal_all, ([stopped.pid], signal.SIGCONT))
+        timer = threading.Timer(blow.pause, stopped.go_on)
         timer.start()
         # So that some attempts last for as long as it is stopped, and could be begun again.
         releasing = threading.Timer(blow.pause + 2, self._release)
@@ -253,12 +263,13 @@ class Run:
         deadline = time.monotonic() + GONE_SECONDS
         while time.monotonic() < deadline:
             left = marked(self.folder.name)
-            guards = [pid for pid in self.guards if Path(f"/proc/{pid}/fd").exists()]
+            guards = [pid for pid in self.guards if is_guard(pid)]
             if not left and not guards:
                 return
             time.sleep(0.05)
         self._problem(f"processes are left: {left}, guards {guards}")
-        signal_all([*left, *guards], signal.SIGKILL)
+        end_marked(left, self.folder.name)
+        signal_guards(guards, signal.SIGKILL)
 
     def _count(self, now: Image, ledger: Ledger) -> None:
         facts = self.outcome.facts
