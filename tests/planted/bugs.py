@@ -88,14 +88,14 @@ BUGS = (
     Bug(
         "forget the end of a log",
         "runtime/dispatcher.py",
-        "        self._logs.close(job.id)\n        self._waiters.wake(job)",
-        "        self._waiters.wake(job)",
+        "        self._logs.close(job.id)\n        self._waiters.wake(job, printed)",
+        "        self._waiters.wake(job, printed)",
         ("tests/runtime/test_field_report.py",),
     ),
     Bug(
         "forget those who wait",
         "runtime/dispatcher.py",
-        "        self._logs.close(job.id)\n        self._waiters.wake(job)",
+        "        self._logs.close(job.id)\n        self._waiters.wake(job, printed)",
         "        self._logs.close(job.id)",
     ),
     Bug(
@@ -256,5 +256,45 @@ BUGS = (
         "runtime/dispatcher.py",
         "ended = told & waited_for.keys()",
         "ended = told - told",
+    ),
+    Bug(
+        "submit in two transactions",
+        "backends/sqlite/transaction.py",
+        "        self._counts[_PENDING] += 1\n        self._tell(seq, needs if",
+        '        self._sql("commit")\n        self._sql("begin immediate")\n'
+        "        self._counts[_PENDING] += 1\n        self._tell(seq, needs if",
+        ("tests/kill/test_kill.py",),
+        simulated=False,
+    ),
+    Bug(
+        "start before it is written down",
+        "backends/local/guard.py",
+        "            self.note_start(job)\n",
+        "            job.since = 1.0\n",
+        ("tests/local/test_journal.py", "tests/sqlite/test_liveness.py"),
+        simulated=False,
+    ),
+    Bug(
+        "give a job to another while its guard lives",
+        "backends/local/journal.py",
+        "            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)",
+        "            pass",
+        ("tests/local/test_journal.py", "tests/sqlite/test_liveness.py"),
+        simulated=False,
+    ),
+    Bug(
+        "never end what a stopped host runs",
+        "backends/local/provider.py",
+        "        for session in self._sessions.values():\n"
+        "            session.hold_until(self._lease.until)\n",
+        "",
+        ("tests/sqlite/test_liveness.py",),
+        simulated=False,
+    ),
+    Bug(
+        "take a rescued attempt for one that was never started",
+        "runtime/rescue.py",
+        "    if evidence.kind is EvidenceKind.NEVER_STARTED and job.state is JobState.ASSIGNED:",
+        "    if job.state is JobState.ASSIGNED:",
     ),
 )
