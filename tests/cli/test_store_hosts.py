@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -172,17 +171,14 @@ def test_a_reader_that_leaves_cancels_the_job_on_the_host(store: Path) -> None:
         assert program.left() == []
 
 
-def test_a_host_that_was_killed_is_waited_for_no_longer_than_its_lease(store: Path) -> None:
+def test_a_host_that_was_killed_is_not_waited_for(store: Path) -> None:
     with HostProgram(store) as host:
         lost = detached(store, GRACEFUL)
         becomes(store, lost, "running")
         host.send(signal.SIGKILL)
         host.end()
-    began = time.monotonic()
     ended = run("run", "--store", str(store), "echo hello")
-    assert (ended.code, ended.out) == (0, b"hello\n")
-    assert time.monotonic() - began > 1
-    assert ended.err == f"hodei: no host dispatches from {store} any more: this program does\n"
+    assert (ended.code, ended.out, ended.err) == (0, b"hello\n", "")
     assert run("stats", "--store", str(store), "--format", "json").objects[0]["hosts"] == 0
 
 
@@ -210,3 +206,5 @@ def test_a_cancel_that_no_host_can_carry_out_does_not_wait_for_ever(store: Path)
     assert (ended.code, ended.out) == (1, b"")
     assert f"hodei: job {job_id} is not ended yet: no host dispatches from {store}" in ended.err
     assert processes_with(MARK, str(store)) == []
+    with HostProgram(store):
+        becomes(store, job_id, "cancelled")

@@ -92,7 +92,7 @@ class ShadowReaders:
         self.jobs = SqliteJobRepository(shadow.select, shadow.select)
         self.workers = SqliteWorkerRegistry(shadow.select)
         self.logs = SqliteLogStore(shadow.select, shadow.select)
-        self.hosts = SqliteHostRegistry(shadow.select, _never, _never)
+        self.hosts = SqliteHostRegistry(shadow.select, _never, _never, lambda _: False)
         self._by = by
 
     async def begin(self) -> None:

@@ -243,3 +243,21 @@ async def test_who_follows_late_is_told_how_much_was_missed(tmp_path: Path) -> N
         assert isinstance(lagged, SubscriberLagged)
         assert lagged.missed == 10_000 - 4_096
         assert all(isinstance(event, JobSubmitted) for event in events)
+
+
+async def test_a_host_that_closes_offers_nothing_to_others(tmp_path: Path) -> None:
+    path, gate = tmp_path / "jobs.db", tmp_path / "gate"
+    with anyio.fail_after(LIMIT):
+        async with Hodei(path, providers=[]) as client, anyio.create_task_group() as tasks:
+            host = Hodei(path, providers=[LocalProvider(slots=1)])
+            await host.open()
+            async with client.events(JobStarted) as started:
+                await client.submit(f"until [ -e {gate} ]; do sleep 0.01; done")
+                await anext(aiter(started))
+            waiting = await client.submit("true")
+            assert "its workers could run it" in str(await waiting.explain())
+            tasks.start_soon(host.aclose)
+            offered = True
+            while offered:
+                offered = "its workers could run it" in str(await waiting.explain())
+            gate.touch()

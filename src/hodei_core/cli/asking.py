@@ -38,9 +38,9 @@ class Client:
         self.store = store
 
     async def hosts(self) -> int:
-        """Return how many hosts are registered; one that died may be among them for a while."""
+        """Return how many hosts are registered, but for those that are certain to be dead."""
         hosts = self.store.hosts
-        return 0 if hosts is None else len(await hosts.select())
+        return 0 if hosts is None else len(await hosts.select()) - len(await hosts.dead())
 
     async def print(self, text: str) -> None:
         """Print a text on standard output."""

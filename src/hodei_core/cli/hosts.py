@@ -26,7 +26,8 @@ T = TypeVar("T")
 class HostWatch:
     """Tells when no host of a store is alive: none is registered, or none keeps its lease.
 
-    A host counts as dead when its beat has stood still for a lease while we looked: time in
+    One that closes offers nothing any more, and is none. A host is dead when the store can prove
+    it, and counts as dead when its beat has stood still for a lease while we looked: time in
     which this program itself was stopped does not count.
     """
 
@@ -49,12 +50,14 @@ class HostWatch:
 
     async def _look(self, passed: float) -> None:
         hosts = self._store.hosts
-        records = [] if hosts is None else await hosts.select()
+        if hosts is None:
+            return
+        records, dead = await hosts.select(), await hosts.dead()
         known, self._seen = self._seen, {}
-        for record in records:
+        for record in (record for record in records if record.offers):
             before, age = known.get(record.id, (record, 0.0))
-            same = before.beat == record.beat
-            self._seen[record.id] = (record, age + passed if same else 0.0)
+            age = age + passed if before.beat == record.beat else 0.0
+            self._seen[record.id] = (record, LEASE_SECONDS if record.id in dead else age)
 
     async def unless_nobody(self, call: Callable[[], Awaitable[T]]) -> T | None:
         """Return what a call returns; None if it has not when no host is alive."""
@@ -114,7 +117,11 @@ async def dispatched(
 async def _registered(file: StoreFile) -> bool:
     store = file.store()
     async with Hodei(store, providers=[]):
-        return store.hosts is not None and bool(await store.hosts.select())
+        if store.hosts is None:
+            return False
+        dead = await store.hosts.dead()
+        records = await store.hosts.select()
+        return any(record.offers and record.id not in dead for record in records)
 
 
 class _StandIn:

@@ -48,6 +48,10 @@ class HostRegistry(ABC):
         At most 0.3 s later, and without burning CPU while nobody writes.
         """
 
+    async def dead(self) -> list[HostId]:
+        """Return registered hosts that are certain to be dead; none where a store cannot tell."""
+        return []
+
     async def deaths(self) -> list[HostId]:
         """Return registered hosts that are certain to be dead, once there are any.
 

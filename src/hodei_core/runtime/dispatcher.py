@@ -272,7 +272,8 @@ class Dispatcher:
     async def _step(self) -> None:
         for job in await self._waiting.came_due():
             self._enqueue(job)
-        await self._waiting.tell_stuck(self._tell_stuck)
+        if self._dispatching or self._reporter.heard:  # a client runs no jobs: who asks is told
+            await self._waiting.tell_stuck(self._tell_stuck)
         if self._others_wrote:
             await self._look_around()
         plan = Plan()

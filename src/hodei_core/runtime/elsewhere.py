@@ -17,12 +17,13 @@ _SERVING = (WorkerState.READY, WorkerState.BUSY, WorkerState.DRAINING)
 
 
 async def offers_elsewhere(store: Store, mine: HostId) -> tuple[tuple[HostId, Offer], ...]:
-    """Return what the workers of every other registered host have, or would have."""
+    """Return what the workers of every other host have, or would have."""
     if store.hosts is None:
         return ()
     records = await store.hosts.select()
+    gone = {mine, *await store.hosts.dead()}
     return tuple(
-        (record.id, offer) for record in records if record.id != mine for offer in record.offers
+        (record.id, offer) for record in records if record.id not in gone for offer in record.offers
     )
 
 

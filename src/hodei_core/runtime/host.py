@@ -250,6 +250,8 @@ class Host:
         opened.set()
         await self.persist(self._stopping.wait)
         self.gate.refuse_new_work()
+        if self._neighbourhood is not None:
+            self._neighbourhood.close()
         await self.persist(self._shutdown.run)
         late = self.dispatcher.running > 0
         await self.persist(self.fleet.close)

@@ -100,6 +100,8 @@ class Membership:
         self._lease: Deadline | None = None
         self._sleeping: anyio.CancelScope | None = None
         self._lost = False
+        self._renew_at = 0.0
+        self._closing = False
 
     @property
     def alone(self) -> bool:
@@ -136,15 +138,24 @@ class Membership:
         if record is not None:
             await self._store.apply([RemoveHost(record.id)])
 
+    def close(self) -> None:
+        """Tell the others that this host takes no more work; what it runs keeps its lease."""
+        self._closing = True
+        self._renew_at = 0.0
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._sleeping is not None:
+            self._sleeping.cancel()
+
     async def run(self) -> None:
         """Keep the lease and watch the others', for ever."""
-        renew_at = self._clock.monotonic()
         while True:
             if self._lost:
                 await self._rejoin()
-            if self._clock.monotonic() >= renew_at:
+            if self._clock.monotonic() >= self._renew_at:
+                self._renew_at = self._clock.monotonic() + LEASE_SECONDS / _RENEWALS
                 await self._renew()
-                renew_at = self._clock.monotonic() + LEASE_SECONDS / _RENEWALS
             if not self._lost:
                 await self._look()
             await self._nap()
@@ -204,8 +215,7 @@ class Membership:
     def _lose(self, why: str) -> None:
         if not self._lost and self._record is not None:
             self._lost = True
-            if self._sleeping is not None:
-                self._sleeping.cancel()
+            self._wake()
             logger.error(
                 "this host ends what it runs: %s", why, extra={"action": "lease", "host": why}
             )
@@ -215,7 +225,8 @@ class Membership:
         if record is None:
             return
         began = self._clock.monotonic()
-        renewed = attrs.evolve(record, beat=record.beat + 1)
+        offers = () if self._closing else record.offers
+        renewed = attrs.evolve(record, beat=record.beat + 1, offers=offers)
         try:
             (outcome,) = await self._store.apply([RenewHost(renewed)])
         except HodeiError as error:

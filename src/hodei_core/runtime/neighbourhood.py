@@ -70,6 +70,10 @@ class Neighbourhood:
         self._start = start
         return {"membership": self._membership.run, "death watch": self._membership.watch}
 
+    def close(self) -> None:
+        """Tell the others that this host takes no more work."""
+        self._membership.close()
+
     async def leave(self) -> None:
         """Take the host off the register: it has ended all that it ran."""
         try:

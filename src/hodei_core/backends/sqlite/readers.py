@@ -276,10 +276,12 @@ class SqliteHostRegistry(HostRegistry):
         select: Select,
         noticed: Callable[[], Awaitable[None]],
         deaths: Callable[[], Awaitable[list[HostId]]],
+        is_dead: Callable[[HostId], bool],
     ) -> None:
         self._select = select
         self._noticed = noticed
         self._deaths = deaths
+        self._is_dead = is_dead
         self._heard = 0
         self._writer = 0
 
@@ -297,6 +299,9 @@ class SqliteHostRegistry(HostRegistry):
 
     async def others_wrote(self) -> None:
         await self._noticed()
+
+    async def dead(self) -> list[HostId]:
+        return [record.id for record in await self.select() if self._is_dead(record.id)]
 
     async def deaths(self) -> list[HostId]:
         return await self._deaths()

@@ -112,7 +112,9 @@ class SqliteStore(Store):
         self._jobs = SqliteJobRepository(self._select, self._list)
         self._workers = SqliteWorkerRegistry(self._select)
         self._logs = SqliteLogStore(self._select, self._list)
-        self._hosts = SqliteHostRegistry(self._select, self._others_wrote, self._deaths)
+        self._hosts = SqliteHostRegistry(
+            self._select, self._others_wrote, self._deaths, self._is_dead
+        )
         self._locks: HostLocks | None = None
 
     def __repr__(self) -> str:
@@ -277,6 +279,10 @@ class SqliteStore(Store):
             return
         if self._locks is not None:
             self._locks.clean({rows.plain(id_) for (id_,) in found})
+
+    def _is_dead(self, host_id: HostId) -> bool:
+        locks: HostLocks = self._checked(self._locks)
+        return host_id not in self._mine and locks.is_dead(host_id)
 
     async def _deaths(self) -> list[HostId]:
         others: list[HostId] = []
