@@ -376,10 +376,10 @@ class Hodei:
     def events(self, *types: type[Event]) -> EventStream[Event]:
         """Return a stream of events of these types, of all if none is named.
 
-        Seen are the events after `async with` was entered. A `SubscriberLagged` may come in any
-        stream.
+        Seen are the events after `async with` was entered, all of them if that was before the
+        opening. A `SubscriberLagged` may come in any stream.
         """
-        self._host.gate.check_readable()
+        self._host.gate.check_listenable()
         _check_classes(types)
         return self._host.bus.subscribe(types)
 

@@ -166,3 +166,14 @@ async def test_subscribers_that_raise_or_call_back_hold_nobody_else(workshop: Wo
                 await hodei.run("exit 0")
                 await hodei.run("exit 0")
     assert finished == {"raises": 1, "calls back": 3, "listens": 3}
+
+
+async def test_a_stream_that_is_entered_before_the_opening_sees_all(workshop: Workshop) -> None:
+    with anyio.fail_after(LIMIT):
+        hodei = Hodei(providers=[workshop.provider()])
+        async with hodei.events(JobFinished) as stream, hodei:
+            job = await hodei.submit("exit 0")
+            await job
+            event = await anext(aiter(stream))
+            assert isinstance(event, JobFinished)
+            assert event.job_id == job.id

@@ -261,3 +261,19 @@ async def test_a_host_that_closes_offers_nothing_to_others(tmp_path: Path) -> No
             while offered:
                 offered = "its workers could run it" in str(await waiting.explain())
             gate.touch()
+
+
+async def test_a_stream_entered_before_the_opening_sees_what_waited(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    with anyio.fail_after(LIMIT):
+        async with Hodei(path, providers=[]) as client:
+            waiting = await client.submit("true")
+        host = Hodei(path, providers=[LocalProvider(slots=1)])
+        async with host.events(JobEvent) as stream, host:
+            told = []
+            async for event in stream:
+                assert isinstance(event, JobEvent)
+                told.append((event.job_id, type(event)))
+                if isinstance(event, JobFinished):
+                    break
+        assert told == [(waiting.id, kind) for kind in (JobAssigned, JobStarted, JobFinished)]

@@ -208,7 +208,12 @@ class Hodei:
     def events(self, *types: type[E]) -> EventStream[E | SubscriberLagged]: ...
     def events(self, *types: type[Event]) -> EventStream[Event]:
         """Return a stream of events as `hodei_core.Hodei.events` does, for `with` and `for`."""
-        return EventStream(self._portal, self._portal.here(lambda: self._twin.events(*types)))
+
+        def make() -> Any:
+            self._twin._host.gate.check_readable()  # no loop runs before the opening
+            return self._twin.events(*types)
+
+        return EventStream(self._portal, self._portal.here(make))
 
     # Acting on many jobs
 

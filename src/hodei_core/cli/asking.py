@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -75,7 +76,10 @@ Question = Callable[[Client], Awaitable[int]]
 
 def ask(file: StoreFile, question: Question) -> int:
     """Ask a store; return the exit code."""
-    return anyio.run(_ask, file, question)
+    try:
+        return anyio.run(_ask, file, question)
+    except CancelledError:  # as Python 3.10 tells of Ctrl-C
+        raise KeyboardInterrupt from None
 
 
 async def _ask(file: StoreFile, question: Question) -> int:

@@ -71,13 +71,14 @@ class _HostRun:
     async def _dispatch(self, tasks: anyio.abc.TaskGroup) -> int:
         try:
             with self._life:
-                async with Hodei(
+                hodei = Hodei(
                     self._file.store(),
                     providers=[self._provider],
                     shutdown_timeout=self._shutdown_timeout,
-                ) as hodei:
-                    if not self._quiet:
-                        await tasks.start(self._tell, hodei)
+                )
+                if not self._quiet:  # before it opens: what waits may be over at once
+                    await tasks.start(self._tell, hodei)
+                async with hodei:
                     offer = self._provider.offer
                     slots = f"{offer.slots} slot" + ("" if offer.slots == 1 else "s")
                     await self._console.say(

@@ -87,6 +87,17 @@ class Gate:
             msg = "this Hodei is closing or closed: it takes no new jobs"
             raise HodeiClosedError(msg)
 
+    def check_listenable(self) -> None:
+        """Refuse what needs a host that can be read, or will be.
+
+        Raises:
+            HodeiClosedError, HodeiBrokenError, ForkedError, RuntimeError
+        """
+        if self.state is State.NEW:
+            self.check_place()
+        else:
+            self.check_readable()
+
     def check_readable(self) -> None:
         """Refuse what needs a host that can be read.
 

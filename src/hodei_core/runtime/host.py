@@ -134,9 +134,7 @@ class Host:
         hosts = self.store.hosts
         if hosts is None:
             return None
-        follower = Follower(hosts=hosts, clock=self.clock, dispatcher=self.dispatcher)
-        self.bus.catch_up = follower.catch_up
-        return follower
+        return Follower(hosts=hosts, clock=self.clock, dispatcher=self.dispatcher)
 
     def _others_could(self, needs: Needs) -> bool:
         return self._neighbourhood is not None and self._neighbourhood.could_run(needs)
@@ -284,6 +282,8 @@ class Host:
                     start(self._keep, "follower", self._follower.run, name="hodei follower")
                 await self.fleet.warm_up(start)
                 await self.dispatcher.load()
+                if self._follower is not None:
+                    self.bus.catch_up = self._follower.catch_up
                 if self.dispatching and self.store.retention is not None:
                     loop = Retaining(self.store, self.clock, self.store.retention).run
                     start(self._keep, "retention", loop, name="hodei retention")

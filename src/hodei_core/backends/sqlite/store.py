@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -14,8 +13,8 @@ from typing import Any
 import aiosqlite
 import anyio
 
-from hodei_core.backends.sqlite import connection, faults, files, rows
-from hodei_core.backends.sqlite.locks import HostLocks
+from hodei_core.backends.sqlite import connection, faults, files
+from hodei_core.backends.sqlite.hostfiles import HostFiles
 from hodei_core.backends.sqlite.logs import SqliteLogStore
 from hodei_core.backends.sqlite.reader import Reader, post
 from hodei_core.backends.sqlite.readers import (
@@ -29,10 +28,6 @@ from hodei_core.clock import SystemClock
 from hodei_core.errors import (
     ForkedError,
     HodeiClosedError,
-    HodeiError,
-    StoreBusyError,
-    StoreFullError,
-    StoreInvalidError,
 )
 from hodei_core.ids import HostId
 from hodei_core.ports import (
@@ -40,11 +35,8 @@ from hodei_core.ports import (
     HostRegistry,
     JobQueue,
     JobRepository,
-    JoinHost,
     LogStore,
     Outcome,
-    RemoveHost,
-    RemoveWorker,
     Store,
     WorkerRegistry,
 )
@@ -54,11 +46,6 @@ _LOST: list[aiosqlite.Connection] = []
 """Connections to files that were deleted or replaced, kept open until the process ends."""
 
 _LOOK_SECONDS = 0.2  # between looks whether others wrote
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-_KNOWN = (
-    "select id from hosts union select id from workers "
-    "union select worker from jobs where worker is not null"
-)
 _PROBE_SECONDS = 0.1  # between looks at the locks of other hosts
 
 _DEFAULT_RETENTION = Retention()
@@ -97,7 +84,6 @@ class SqliteStore(Store):
         self._path = Path(path)
         self._retention = _checked_retention(retention)
         self._synchronous: files.Synchronous = synchronous
-        self._mine: dict[HostId, None] = {}
         self._is_open = False
         self._pid = 0
         self._data_version = 0
@@ -108,14 +94,14 @@ class SqliteStore(Store):
         self._writer: Writer | None = None
         self._reader: Reader | None = None
         self._lister: Reader | None = None
-        self._queue = SqliteJobQueue(self._select, SystemClock(), lambda: list(self._mine))
+        self._queue = SqliteJobQueue(self._select, SystemClock(), self._mine)
         self._jobs = SqliteJobRepository(self._select, self._list)
         self._workers = SqliteWorkerRegistry(self._select)
         self._logs = SqliteLogStore(self._select, self._list)
         self._hosts = SqliteHostRegistry(
             self._select, self._others_wrote, self._deaths, self._is_dead
         )
-        self._locks: HostLocks | None = None
+        self._files: HostFiles | None = None
 
     def __repr__(self) -> str:
         return f"SqliteStore({str(self._path)!r}, synchronous={self._synchronous!r})"
@@ -189,19 +175,10 @@ class SqliteStore(Store):
         self._lister = Reader(partial(post, self._listing))
         self._data_version = await self._version()
         await self._hosts.begin(self._writer.number)
-        await self._open_folder()
-
-    async def _open_folder(self) -> None:
         folder = self.directory
         assert folder is not None, "it is being opened"  # noqa: S101
-        locks = HostLocks(folder)
-        try:
-            locks.create_folder()
-        except OSError as error:
-            msg = f"the directory of the hosts' files cannot be made: {error}"
-            raise StoreInvalidError(msg) from error
-        self._locks = locks
-        await self._clean()
+        self._files = HostFiles(folder, self._select)
+        await self._files.open()
 
     async def close(self) -> None:
         """Release what `open` took; idempotent.
@@ -223,10 +200,9 @@ class SqliteStore(Store):
         opened = [each for each in connections if each is not None]
         self._writer = self._reader = self._lister = None
         self._listing = self._reading = self._writing = None
-        if self._locks is not None:
-            self._locks.let_all_go()
-        self._locks = None
-        self._mine.clear()
+        if self._files is not None:
+            self._files.close()
+        self._files = None
         if self._place is not None and self._place.is_lost():
             # SQLite would delete by name, at its end, what may be another store's by now.
             _LOST.extend(opened)
@@ -239,63 +215,32 @@ class SqliteStore(Store):
 
     async def apply(self, changes: Sequence[Change]) -> list[Outcome]:
         writer: Writer = self._checked(self._writer)
-        for change in changes:
-            if isinstance(change, JoinHost):
-                self._take_lock(change.record.id)
-                self._mine[change.record.id] = None
+        host_files = self._files
+        if host_files is not None:
+            host_files.before(changes)
         with faults.translated(self._path):
             outcomes = await writer.apply(changes)
-        if any(isinstance(change, (RemoveHost, RemoveWorker)) for change in changes):
-            await self._follow_removals(changes, outcomes)
+        if host_files is not None:
+            await host_files.after(changes, outcomes)
         return outcomes
 
-    def _take_lock(self, host_id: HostId) -> None:
-        """Lock the file of a host before anybody can know of the host."""
-        locks: HostLocks = self._checked(self._locks)
-        try:
-            locks.take(host_id)
-        except OSError as error:
-            kind = StoreFullError if error.errno in _NO_SPACE else StoreBusyError
-            msg = f"the lock of this host cannot be taken: {error}"
-            raise kind(msg) from error
-
-    async def _follow_removals(
-        self, changes: Sequence[Change], outcomes: Sequence[Outcome]
-    ) -> None:
-        """Let go of what is in no row any more."""
-        if self._locks is None:
-            return
-        for change, outcome in zip(changes, outcomes, strict=True):
-            # Without a beat it is a host's own: if it is refused, others have removed it before.
-            if isinstance(change, RemoveHost) and (outcome.applied or change.beat is None):
-                self._locks.let_go(change.host_id, remove=True)
-        await self._clean()
-
-    async def _clean(self) -> None:
-        """Remove the files of hosts and workers that are gone; what fails is done another time."""
-        try:
-            found = await self._select(_KNOWN, ())
-        except HodeiError:
-            return
-        if self._locks is not None:
-            self._locks.clean({rows.plain(id_) for (id_,) in found})
+    def _mine(self) -> list[HostId]:
+        return [] if self._files is None else list(self._files.mine)
 
     def _is_dead(self, host_id: HostId) -> bool:
-        locks: HostLocks = self._checked(self._locks)
-        return host_id not in self._mine and locks.is_dead(host_id)
+        host_files: HostFiles = self._checked(self._files)
+        return host_files.is_dead(host_id)
 
     async def _deaths(self) -> list[HostId]:
         others: list[HostId] = []
         seen: object = None
         while True:
             # Hosts come and go by somebody's write, so nobody need ask for them without one.
-            state = (self._data_version, len(self._mine))
+            state = (self._data_version, self._mine())
             if state != seen:
-                registered = await self._hosts.select()
-                others = [record.id for record in registered if record.id not in self._mine]
+                others = [record.id for record in await self._hosts.select()]
                 seen = state
-            locks: HostLocks = self._checked(self._locks)
-            dead = [host_id for host_id in others if locks.is_dead(host_id)]
+            dead = [host_id for host_id in others if self._is_dead(host_id)]
             if dead:
                 return dead
             await anyio.sleep(_PROBE_SECONDS)
