@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
-from typing import TypeVar, cast, overload
+from typing import Any, TypeVar, cast, overload
 
 import anyio
 
