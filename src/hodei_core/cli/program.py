@@ -175,10 +175,10 @@ def _directory_for_others(options: dict[str, Any]) -> str | None:
         return given
 
 
-for command in JOB_COMMANDS:
-    job.add_command(command)
-for command in STORE_COMMANDS:
-    hodei.add_command(command)
+for _command in JOB_COMMANDS:
+    job.add_command(_command)
+for _command in STORE_COMMANDS:
+    hodei.add_command(_command)
 
 
 def run_program(arguments: Sequence[str] | None = None) -> int:

@@ -68,10 +68,10 @@ class Slice:
         self.deleted: Counter[str] = Counter()
         """Jobs by their state."""
 
-        self.freed_bytes = 0
+        self.freed_bytes: int = 0
         """What the logs took that were deleted."""
 
-        self.more = False
+        self.more: bool = False
         """Whether it stopped before it was done."""
 
     @property

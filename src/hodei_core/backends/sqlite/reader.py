@@ -30,9 +30,9 @@ class Query:
     def __init__(
         self, statement: str, arguments: Sequence[Any], done: asyncio.Future[None]
     ) -> None:
-        self.statement = statement
-        self.arguments = arguments
-        self.done = done
+        self.statement: str = statement
+        self.arguments: Sequence[Any] = arguments
+        self.done: asyncio.Future[None] = done
         self.rows: list[Row] = []
         self.error: BaseException | None = None
 

@@ -47,7 +47,7 @@ class Call:
         self.done: asyncio.Future[None] = done
         """Cancelled with its caller; it may be in a commit all the same."""
 
-        self.is_over = False
+        self.is_over: bool = False
         self.over: anyio.Event | None = None
         """What a caller that was cancelled waits for."""
 
