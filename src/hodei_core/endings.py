@@ -38,6 +38,9 @@ class Ending(Value):
     never_started: bool = False
     """Whether it was proved not to have started."""
 
+    at: datetime | None = None
+    """When it ended; None: now."""
+
 
 def reason_of(exit_: Exit) -> Reason | None:
     """Return why an attempt that ended by itself did not succeed; None if it did.

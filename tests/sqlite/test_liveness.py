@@ -20,6 +20,7 @@ from hodei_core import Hodei, Job, JobState, Reason
 from hodei_core.backends.local import LocalProvider
 from hodei_core.backends.local import provider as local_provider
 from hodei_core.backends.sqlite import SqliteStore
+from hodei_core.clock import SystemClock
 from hodei_core.ids import HostId
 from hodei_core.ports import CancelRequest, JobFilter, RequestCancel
 from hodei_core.runtime import membership
@@ -124,11 +125,15 @@ async def test_what_exited_while_its_host_was_stopped_is_known_after_the_kill(fi
         os.kill(host.pid, signal.SIGSTOP)
         await _runs(guard, 1)
         await anyio.sleep(0.1)
+        killed_at = SystemClock().now()
         host.kill()
     async with opened(file) as hodei:
         seven, zero, lost = [await final(hodei, number) for number in range(3)]
     assert (seven.state, seven.reason, seven.exit_code) == (JobState.FAILED, Reason.EXIT_CODE, 7)
     assert (zero.state, zero.exit_code) == (JobState.SUCCEEDED, 0)
+    for ended in (seven, zero):
+        assert ended.finished_at is not None
+        assert ended.finished_at < killed_at, "it counts until it ended, and not until it was found"
     assert (lost.reason, lost.exit_code) == (Reason.WORKER_LOST, None)
 
 

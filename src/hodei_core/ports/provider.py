@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from datetime import datetime
 from enum import Enum
 from pathlib import Path
 
@@ -45,6 +46,9 @@ class Evidence(Value):
     kind: EvidenceKind
     exit: Exit | None = None
     """How it ended, if it EXITED."""
+
+    at: datetime | None = None
+    """When it EXITED, if that is known."""
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)

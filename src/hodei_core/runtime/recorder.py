@@ -161,9 +161,10 @@ class Recorder:
         """
         if job.state is JobState.ASSIGNED and ending.exit and ending.exit.code is not None:
             job = job.started(job.attempt.assigned_at)
-        return close_attempt(
-            job, ending, at=self._clock.now(), chance=self._chance(), durable=self._durable
-        )
+        at = self._clock.now()
+        if ending.at is not None:  # by the clock of another host, which may have been set since
+            at = min(max(ending.at, job.attempt.started_at or ending.at), at)
+        return close_attempt(job, ending, at=at, chance=self._chance(), durable=self._durable)
 
     def _settle_end(
         self,

@@ -146,7 +146,7 @@ class Rescue:
 
 def _ending(job: Job, evidence: Evidence) -> Ending:
     if evidence.kind is EvidenceKind.EXITED and evidence.exit is not None:
-        return Ending(exit=evidence.exit)
+        return Ending(exit=evidence.exit, at=evidence.at)
     if evidence.kind is EvidenceKind.NEVER_STARTED and job.state is JobState.ASSIGNED:
         return Ending(never_started=True, message="its host died before it was started")
     return Ending(cause=Reason.WORKER_LOST, message="its host died")

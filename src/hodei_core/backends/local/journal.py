@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import attrs
@@ -66,7 +66,8 @@ class Journal(Value):
         if line[0] == "failed":
             return _NEVER_STARTED
         if line[0] == "exit" and line[6] == "0":
-            return Evidence(EvidenceKind.EXITED, _exit(line))
+            at = datetime.fromtimestamp(float(line[7]), timezone.utc)
+            return Evidence(EvidenceKind.EXITED, _exit(line), at)
         return _UNKNOWN
 
 
