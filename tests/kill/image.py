@@ -52,6 +52,13 @@ class Image:
             if of == job["seq"] and row["attempt"] == attempt and row["source"] == "stdout"
         )
 
+    def is_torn(self, job: Row, attempt: int) -> bool:
+        """Return whether the log says that the end of what an attempt printed may be missing."""
+        return any(
+            of == job["seq"] and row["attempt"] == attempt and row["source"] == "system"
+            for (of, _), row in self.logs.items()
+        )
+
     @property
     def unfinished(self) -> list[str]:
         return [f"{j['name']}: {j['state']}" for j in self.jobs.values() if j["state"] not in FINAL]

@@ -236,8 +236,8 @@ class Run:
         ):
             yield f"attempt {number} of {name} was lost, and no host died under it"
         output, wanted = self.seen.output(job, number), planned.kind.stdout
-        # What a dying host had not stored yet is gone, though its guard tells how the job ended.
-        whole = reason is None and code == 0 and (job["id"], number) not in self.lost
+        # What a host had not stored yet is gone with it, though its guard tells how the job ended.
+        whole = reason is None and code == 0 and not self.seen.is_torn(job, number)
         if output != wanted and (whole or not wanted.startswith(output)):
             yield f"attempt {number} of {name} printed {len(output)} of {len(wanted)} bytes"
 
