@@ -45,8 +45,8 @@ from hodei_core.retention import Retention
 _LOST: list[aiosqlite.Connection] = []
 """Connections to files that were deleted or replaced, kept open until the process ends."""
 
-_LOOK_SECONDS = 0.2  # between looks whether others wrote
-_PROBE_SECONDS = 0.1  # between looks at the locks of other hosts
+_LOOK_SECONDS = 0.25  # between looks whether others wrote
+_PROBE_SECONDS = 0.15  # between looks at the locks of other hosts
 
 _DEFAULT_RETENTION = Retention()
 
@@ -94,6 +94,7 @@ class SqliteStore(Store):
         self._writer: Writer | None = None
         self._reader: Reader | None = None
         self._lister: Reader | None = None
+        self._versions: Reader | None = None
         self._queue = SqliteJobQueue(self._select, SystemClock(), self._mine)
         self._jobs = SqliteJobRepository(self._select, self._list)
         self._workers = SqliteWorkerRegistry(self._select)
@@ -173,6 +174,7 @@ class SqliteStore(Store):
         self._writer = Writer(partial(post, self._writing))
         self._reader = Reader(partial(post, self._reading))
         self._lister = Reader(partial(post, self._listing))
+        self._versions = Reader(partial(post, self._writing))
         self._data_version = await self._version()
         await self._hosts.begin(self._writer.number)
         folder = self.directory
@@ -198,7 +200,7 @@ class SqliteStore(Store):
     async def _close(self) -> None:
         connections = (self._listing, self._reading, self._writing)
         opened = [each for each in connections if each is not None]
-        self._writer = self._reader = self._lister = None
+        self._writer = self._reader = self._lister = self._versions = None
         self._listing = self._reading = self._writing = None
         if self._files is not None:
             self._files.close()
@@ -238,12 +240,13 @@ class SqliteStore(Store):
             # Hosts come and go by somebody's write, so nobody need ask for them without one.
             state = (self._data_version, self._mine())
             if state != seen:
-                others = [record.id for record in await self._hosts.select()]
+                registered = [record.id for record in await self._hosts.select()]
+                others = [host_id for host_id in registered if host_id not in state[1]]
                 seen = state
             dead = [host_id for host_id in others if self._is_dead(host_id)]
             if dead:
                 return dead
-            await anyio.sleep(_PROBE_SECONDS)
+            await anyio.sleep(_PROBE_SECONDS if others else _LOOK_SECONDS)
 
     async def _select(self, statement: str, arguments: Sequence[Any]) -> list[tuple[Any, ...]]:
         return await self._fetch(self._reader, statement, arguments)
@@ -273,9 +276,9 @@ class SqliteStore(Store):
 
     async def _version(self) -> int:
         """Return a number that changes when somebody else commits."""
-        writing = self._checked(self._writing)
+        versions: Reader = self._checked(self._versions)
         with faults.translated(self._path):
-            ((version,),) = await writing.execute_fetchall("pragma data_version")
+            ((version,),) = await versions.select("pragma data_version", ())
         return int(version)
 
     async def _others_wrote(self) -> None:
