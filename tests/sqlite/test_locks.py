@@ -33,8 +33,9 @@ from hodei_core.backends.sqlite.locks import HostLocks
 locks = HostLocks(Path(sys.argv[1]))
 locks.create_folder()
 locks.take(sys.argv[2])
-pid = os.fork() if "fork" in sys.argv else 0
-print("held", pid, flush=True)
+pid = os.fork() if "fork" in sys.argv else None
+if pid != 0:  # the fork says nothing, and lives on
+    print("held", pid or os.getpid(), flush=True)
 sys.stdin.read()
 """
 
@@ -46,7 +47,7 @@ def anyio_backend() -> str:
 
 @contextmanager
 def holder(folder: Path, host_id: str, *more: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Have another process hold the lock of a host; yield it, and its fork's number."""
+    """Have another process hold the lock of a host; yield it, and its fork's number if it has one."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(folder), host_id, *more],
         stdin=subprocess.PIPE,
