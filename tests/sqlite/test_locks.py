@@ -47,7 +47,7 @@ def anyio_backend() -> str:
 
 @contextmanager
 def holder(folder: Path, host_id: str, *more: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Have another process hold the lock of a host; yield it, and its fork's number if it has one."""
+    """Have another process hold the lock of a host; yield it, and the number of its fork."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(folder), host_id, *more],
         stdin=subprocess.PIPE,
