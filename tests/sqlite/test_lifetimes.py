@@ -297,7 +297,8 @@ async def test_after_200_openings_nothing_is_left(tmp_path: Path) -> None:
                         pass
             if number == 5:
                 early = left()
-        while left() != early:  # noqa: ASYNC110 - threads tell nobody of their end
+        # What was ending at round 5 was counted then: there may be less by now, and never more.
+        while any(now > then for now, then in zip(left(), early, strict=True)):  # noqa: ASYNC110
             await anyio.sleep(0.01)
     async with opened(path) as driver:
         assert await driver.total() == 200
