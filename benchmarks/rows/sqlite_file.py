@@ -12,7 +12,7 @@ from benchmarks.rounds import Rounds, take_turns
 from benchmarks.stores import filled, new_files
 from hodei_core import Execution, Hodei, Job, JobSpec, JobState, Output, Reason
 from hodei_core.backends.memory import MemoryProvider
-from hodei_core.backends.sqlite import rows
+from hodei_core.backends.sqlite import SqliteStore, rows
 
 _SPEC = JobSpec(("true",), name="some")
 _HELD = 8  # jobs that a host ran which is gone
@@ -69,7 +69,8 @@ async def _opened(path: Path, rounds: int) -> float:
     async def once() -> float:
         held = await asyncio.to_thread(_hold, path)
         began = time.perf_counter()
-        async with Hodei(path, providers=[MemoryProvider(_blocked, name="gone")]) as hodei:
+        providers = [MemoryProvider(_blocked, name="gone")]
+        async with Hodei(_keeping_all(path), providers=providers) as hodei:
             for job_id in held:
                 result = await hodei.handle(job_id).wait(30)
                 assert result.reason is Reason.WORKER_LOST
@@ -78,6 +79,11 @@ async def _opened(path: Path, rounds: int) -> float:
         return taken
 
     return (await take_turns(rounds, once)).median(0)
+
+
+def _keeping_all(path: Path) -> SqliteStore:
+    """Return the store of a file whose jobs, which ended long ago, are not deleted meanwhile."""
+    return SqliteStore(path, retention=None)
 
 
 async def _blocked(execution: Execution, output: Output) -> None:
@@ -120,7 +126,7 @@ def _run(connection: sqlite3.Connection, job: Job) -> None:
 
 
 async def _listed(path: Path, jobs: int, rounds: int) -> Rounds:
-    async with Hodei(path, providers=[]) as hodei:
+    async with Hodei(_keeping_all(path), providers=[]) as hodei:
 
         async def floor() -> float:
             began = time.process_time()
