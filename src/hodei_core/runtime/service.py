@@ -8,7 +8,7 @@ from datetime import datetime
 
 import anyio
 
-from hodei_core.errors import HodeiError, JobNotFinalError
+from hodei_core.errors import JobNotFinalError
 from hodei_core.explanations import Explanation
 from hodei_core.ids import JobId
 from hodei_core.jobs import Job
@@ -165,8 +165,9 @@ class Service:
     async def _ask(self, change: Change) -> Outcome:
         try:
             (outcome,) = await self._host.store.apply([change])
-        except HodeiError:
-            self._host.dispatcher.look_at_all()  # the change may be stored all the same
+        except BaseException:
+            # Refused or cancelled, the change may be stored all the same: then it is followed.
+            self._host.dispatcher.look_at_all()
             raise
         if outcome.error is not None:
             raise outcome.error
