@@ -9,8 +9,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from benchmarks.stores import Synchronous, make_file
-from hodei_core import Job, JobSpec, JobState, Needs, Resources, Worker, WorkerId, WorkerState
+from hodei_core import JobSpec, JobState, Needs, Resources, Worker, WorkerId, WorkerState
 from hodei_core.backends.sqlite.transaction import Transaction
 from hodei_core.hosts import HostRecord
 from hodei_core.ids import HostId, IdSource
@@ -47,16 +49,14 @@ def accepted(folder: Path, jobs: int) -> list[Statement]:
 
 
 def lived(folder: Path, jobs: int) -> list[Statement]:
-    """Return what the store executes to accept so many no-op jobs, assign and end them."""
-    submissions = _some(jobs)
-    assigned, ended = [], []
-    for seq, submission in enumerate(submissions, 1):
-        job = Job.accepted(id=submission.id, spec=submission.spec, seq=seq, at=_AT)
-        taken = job.assigned(_WORKER, "bare", _AT, host_id=_HOST)
+    """Return what the store executes to accept and assign so many no-op jobs, and to end them."""
+    begun, ended = [], []
+    for seq, submission in enumerate(_some(jobs), 1):
+        taken = submission.job(seq).assigned(_WORKER, "bare", _AT, host_id=_HOST)
         final = taken.started(_AT).finished(JobState.SUCCEEDED, None, at=_AT, exit_code=0)
-        assigned.append(Advance(taken, job.version))
+        begun.append(attrs.evolve(submission, attempt=taken.attempt))
         ended.append(Advance(final, taken.version))
-    return _recorded(folder, [_accepts(submissions), assigned, ended])
+    return _recorded(folder, [_accepts(begun), ended])
 
 
 def _some(jobs: int) -> list[Submission]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar, overload
@@ -17,6 +18,7 @@ from hodei_core.ambient import ambient
 from hodei_core.checks import whole_number
 from hodei_core.clock import Clock, to_timedelta
 from hodei_core.compat import Self, Unpack
+from hodei_core.errors import HodeiError
 from hodei_core.events import Event, SubscriberLagged
 from hodei_core.handle import JobHandle
 from hodei_core.ids import JobId
@@ -291,13 +293,13 @@ class Hodei:
         self._host.gate.check_open()
         spec = _spec(command, fields)
         with self._service.waiting_for_a_new_one() as wait:
-            job_id = await wait.submit(spec)
             try:
-                result = await wait.result(job_id)
+                await wait.submit(spec)
+                result = await wait.result()
             except BaseException:
                 longest = spec.grace.total_seconds() + _RUN_MARGIN_SECONDS
-                with anyio.move_on_after(longest, shield=True):
-                    await self._service.cancel(job_id, "the call of run() was cancelled")
+                with anyio.move_on_after(longest, shield=True), suppress(HodeiError):
+                    await self._service.cancel(wait.job_id, "the call of run() was cancelled")
                 raise
         return result.check() if check else result
 

@@ -17,8 +17,8 @@ from hodei_core.states import JobState
 
 
 def submitted(job: Job) -> JobSubmitted:
-    """Return that a job was accepted."""
-    return JobSubmitted(at=job.submitted_at, job_id=job.id, version=job.version, name=job.spec.name)
+    """Return that a job was accepted, whatever it is by now."""
+    return JobSubmitted(at=job.submitted_at, job_id=job.id, version=1, name=job.spec.name)
 
 
 def assigned(job: Job) -> JobAssigned:

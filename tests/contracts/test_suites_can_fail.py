@@ -72,6 +72,15 @@ def generous(store: Any) -> None:
     store._registry.has_room = lambda worker_id: True
 
 
+def begins_nothing(store: Any) -> None:
+    put = store._store
+    store._store = lambda submission: put(attrs.evolve(submission, attempt=None))
+
+
+def begins_without_a_slot(store: Any) -> None:
+    store._registry.hold = lambda job: None
+
+
 def forgetful_of_conflicts(store: Any) -> None:
     store._holder = lambda submission: None
 
@@ -184,6 +193,8 @@ BROKEN_STORES: list[tuple[Break, type[StoreSuite], str]] = [
         "test_no_more_jobs_are_assigned_than_there_are_slots",
     ),
     (generous, AssignmentContract, "test_a_draining_worker_is_given_nothing"),
+    (begins_nothing, AcceptContract, "test_a_job_with_an_attempt_is_stored_as_assigned"),
+    (begins_without_a_slot, AcceptContract, "test_a_job_with_an_attempt_is_stored_as_assigned"),
     (
         forgetful_of_conflicts,
         AcceptContract,

@@ -11,6 +11,7 @@ import pytest
 from hodei_core import (
     Hodei,
     JobAssigned,
+    JobResult,
     JobState,
     ProvisionError,
     Reason,
@@ -262,13 +263,35 @@ async def test_a_job_that_was_being_assigned_as_its_worker_fell_goes_to_another(
     async with Hodei(SlowStore(), providers=[provider]) as hodei:
         assert (await hodei.run("x")).ok
         (worker_id,) = provider.alive
-        job = await hodei.submit("x")
+        jobs = await hodei.submit_many(["x", "y"])
         await anyio.sleep(0.5)
         provider.lose(worker_id)
-        result = await job.wait()
-        assert result.ok
-        assert [attempt.number for attempt in result.attempts] == [1]
-        assert result.attempts[0].worker_id != worker_id
+        for job in jobs:
+            assert_ran_elsewhere(await job.wait(), worker_id)
+
+
+@simulated
+async def test_a_job_that_was_being_stored_as_its_worker_fell_goes_to_another() -> None:
+    """C6, D11: the same, where it was to begin as soon as it was stored."""
+    provider = ScriptedProvider(policy=policy(max_workers=1, idle_timeout=None))
+    async with Hodei(SlowStore(), providers=[provider]) as hodei:
+        assert (await hodei.run("x")).ok
+        (worker_id,) = provider.alive
+
+        async def fall() -> None:
+            await anyio.sleep(0.5)
+            provider.lose(worker_id)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(fall)
+            assert_ran_elsewhere(await hodei.run("y"), worker_id)
+
+
+def assert_ran_elsewhere(result: JobResult, worker_id: str) -> None:
+    """Check that a job ran once, and on another worker."""
+    assert result.ok
+    assert [attempt.number for attempt in result.attempts] == [1]
+    assert result.attempts[0].worker_id != worker_id
 
 
 class RowStore(MemoryStore):

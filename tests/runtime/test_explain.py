@@ -28,7 +28,7 @@ async def worker_of(hodei: Hodei) -> str:
 async def test_due_and_about_to_start(workshop: Workshop) -> None:
     async with Hodei(providers=[workshop.provider()]) as hodei:
         worker = await worker_of(hodei)
-        job = await hodei.submit("exit 0")
+        job, _ = await hodei.submit_many(["exit 0", "exit 0"])
         explanation = await job.explain()
         assert str(explanation) == (
             "It is PENDING: due, and about to start.\n"

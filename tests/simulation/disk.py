@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import anyio
+import attrs
 
 from hodei_core import job_events
 from hodei_core.backends.memory import MemoryStore
@@ -105,19 +106,36 @@ class Disk:
         if isinstance(change, RemoveWorker) and not self.may_be_gone(change.worker_id):
             msg = f"I7: the row of {change.worker_id} is dropped, but something of it is there"
             raise self._history.broken(msg)
+        if isinstance(change, Accept):
+            change = self._of_live_hosts(change)
         (outcome,) = at_once(self.model.apply([change]))
         self._follow(change, outcome, by)
         return outcome
+
+    def _of_live_hosts(self, change: Accept) -> Accept:
+        """Return a change without the attempts of hosts that were given up."""
+        submissions = tuple(
+            attrs.evolve(one, attempt=None)
+            if one.attempt is not None and not self._is_live(one.attempt.host_id)
+            else one
+            for one in change.submissions
+        )
+        return attrs.evolve(change, submissions=submissions)
 
     def _follow(self, change: Change, outcome: Outcome, by: object) -> None:
         if isinstance(change, Accept):
             for job, new in zip(outcome.jobs, outcome.new, strict=False):
                 if new:
                     self.jobs[job.id] = job
-                    needs = None if job.spec.delay else Needs.of(job.spec)
+                    begun = job.state is JobState.ASSIGNED
+                    needs = None if job.spec.delay or begun else Needs.of(job.spec)
                     self.news.append((by, job_events.submitted(job), needs))
                     self._check_key(job)
                     self._note(f"accepted {job.id[:8]}")
+                    if begun:
+                        self.news.append((by, job_events.assigned(job), None))
+                        self._check_slots(job)
+                        self._note(f"{job.id[:8]} v2 ASSIGNED {job.attempt.worker_id}")
         elif isinstance(change, RequestCancel):
             for job in outcome.jobs:
                 if not job.state.is_final:
@@ -134,6 +152,9 @@ class Disk:
         for job in outcome.jobs:
             if not isinstance(change, RequestCancel):
                 self.jobs[job.id] = job
+
+    def _is_live(self, owner: HostId | None) -> bool:
+        return owner is None or owner in self.hosts
 
     def _check_key(self, job: Job) -> None:
         key = job.spec.key
@@ -163,7 +184,7 @@ class Disk:
     def _advance(self, change: Advance, by: object) -> Outcome:
         before, after = self.jobs.get(change.job.id), change.job
         owner = after.attempt.host_id if after.state is JobState.ASSIGNED else None
-        if before is not None and owner is not None and owner not in self.hosts:
+        if before is not None and not self._is_live(owner):
             return Outcome(applied=False, jobs=(before,))
         (outcome,) = at_once(self.model.apply([change]))
         if outcome.applied:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import sqlite3
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import anyio
@@ -81,3 +84,23 @@ async def until(met: Callable[[], object], seconds: float = 20) -> None:
 def words(path: Path) -> list[str]:
     """Return what jobs have written to a file so far."""
     return path.read_text().split() if path.exists() else []
+
+
+def stop_between_commits(pid: int, file: Path) -> None:
+    """Stop a process while it does not hold the lock of a file: nobody else could write to it."""
+    while True:
+        os.kill(pid, signal.SIGSTOP)
+        _wait_until_stopped(pid)
+        with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as connection:
+            try:
+                connection.execute("begin immediate")
+            except sqlite3.OperationalError:
+                os.kill(pid, signal.SIGCONT)
+            else:
+                return
+
+
+def _wait_until_stopped(pid: int) -> None:
+    tasks = Path(f"/proc/{pid}/task")
+    while any(" T " not in (task / "stat").read_text() for task in tasks.iterdir()):
+        time.sleep(0.001)

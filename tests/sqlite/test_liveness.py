@@ -25,7 +25,7 @@ from hodei_core.ids import HostId
 from hodei_core.ports import CancelRequest, JobFilter, RequestCancel
 from hodei_core.runtime import membership
 from tests.local.helpers import alive, watching
-from tests.sqlite.programs import HostProgram, program, until, words
+from tests.sqlite.programs import HostProgram, program, stop_between_commits, until, words
 
 pytestmark = pytest.mark.anyio
 
@@ -252,7 +252,7 @@ async def test_a_host_stopped_past_its_lease_runs_nothing_while_another_does(
         async with program(file, lease) as second:
             await _knows_of_another(file, first)
             with watching(int(words(pids)[0])) as (job,):
-                os.kill(first.pid, signal.SIGSTOP)
+                stop_between_commits(first.pid, file)
                 await until(lambda: len(words(pids)) == 2)
                 await job.gone(0.01)
                 assert not alive(guard)
@@ -299,7 +299,7 @@ async def test_a_host_that_comes_later_waits_for_the_guard_of_a_stopped_one_and_
     pids = tmp_path / "pids"
     async with program(file, f"lease={LEASE}", "attempts=5", alone_in(tmp_path)) as first:
         await until(lambda: words(pids))
-        os.kill(first.pid, signal.SIGSTOP)
+        stop_between_commits(first.pid, file)
         async with opened(file) as hodei:
             (job,) = await hodei.list_jobs()
             with anyio.fail_after(20):

@@ -83,3 +83,23 @@ async def test_a_cancel_that_nobody_waits_for_any_more_happens_once_it_is_stored
                 assert (await job.wait()).state is JobState.CANCELLED
     await until(lambda: workshop.ended == ["hang"])
     assert workshop.started == ["hang"]
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+async def test_a_job_whose_run_was_cancelled_when_it_was_stored_is_cancelled(
+    tmp_path: Path, workshop: Workshop, slots: int
+) -> None:
+    store = Silent(tmp_path / "jobs.db")
+    with anyio.fail_after(SOON):
+        async with Hodei(store, providers=[workshop.provider(slots=slots)]) as hodei:
+            first = await hodei.submit("gate first")
+            await workshop.has_started("gate first")
+            store.kind = Accept
+            call = asyncio.ensure_future(hodei.run("hang", name="second"))
+            await cancelled_when_stored(call, store)
+            (second,) = await hodei.list_jobs(name="second")
+            assert second.state is JobState.CANCELLED
+            workshop.open("first")
+            assert (await first.wait()).ok
+            assert (await hodei.list_workers())[0].slots_used == 0
+    assert workshop.live == 0

@@ -10,7 +10,7 @@ import attrs
 from hodei_core.errors import HodeiError
 from hodei_core.hosts import HostRecord
 from hodei_core.ids import HostId, JobId, WorkerId
-from hodei_core.jobs import Job
+from hodei_core.jobs import Attempt, Job
 from hodei_core.logs import LogSegment
 from hodei_core.retention import Retention
 from hodei_core.specs import JobSpec
@@ -28,19 +28,37 @@ class Submission(Value):
     retried_from: JobId | None = None
     """The final job that it repeats, and whose key it takes over."""
 
+    attempt: Attempt | None = None
+    """The attempt that is to begin at once, of a job without delay; None: it is to wait."""
+
+    def job(self, seq: int) -> Job:
+        """Return the job as it is when it has been accepted."""
+        return Job.accepted(
+            id=self.id, spec=self.spec, seq=seq, at=self.at, retried_from=self.retried_from
+        )
+
+    def begun(self, job: Job) -> Job:
+        """Return the job as it is with its attempt, of which there is one."""
+        attempt = self.attempt
+        assert attempt is not None  # noqa: S101 - see above
+        return job.assigned(
+            attempt.worker_id, attempt.provider, attempt.assigned_at, host_id=attempt.host_id
+        )
+
 
 @attrs.frozen(weakref_slot=False, eq=False, repr=False)
 class Accept(Value):
     """Store new jobs: all or none.
 
     A submission whose key is known stores nothing and yields the job that holds it, unless
-    the work differs. Outcome: `jobs`, one per submission in order; `new` tells them apart.
+    the work differs. One with an attempt is stored ASSIGNED, version 2, where `Advance` would not
+    be refused, else PENDING. Outcome: `jobs`, one per submission in order; `new` tells them apart.
     Errors: KeyConflictError, QueueFullError.
     """
 
     submissions: tuple[Submission, ...]
     max_pending: int | None = attrs.field(default=None, kw_only=True)
-    """The most PENDING jobs of the store that may exist afterwards, the new ones counted."""
+    """The most PENDING jobs of the store that may exist afterwards, all new ones counted."""
 
 
 @attrs.frozen(weakref_slot=False, eq=False, repr=False)

@@ -12,9 +12,9 @@ from hodei_core.clock import Clock
 from hodei_core.compat import assert_never
 from hodei_core.history import pending_phases
 from hodei_core.ids import WorkerId
-from hodei_core.jobs import Job
+from hodei_core.jobs import Attempt, Job
 from hodei_core.phases import Phase, WaitLog
-from hodei_core.ports import Advance, Cover, JobQueue, Needs, Outcome
+from hodei_core.ports import Advance, CancelRequest, Cover, JobQueue, Needs, Outcome
 from hodei_core.runtime.deadlines import Deadline, Deadlines
 from hodei_core.runtime.fleet import Fleet
 from hodei_core.runtime.patience import insist
@@ -31,6 +31,7 @@ from hodei_core.scheduling.decisions import (
 from hodei_core.scheduling.fairness import Fairness
 from hodei_core.scheduling.scheduler import IN_USE, Scheduler, making
 from hodei_core.states import JobState, Reason, WaitingFor
+from hodei_core.workers import Offer
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Assigner:
         clock: Clock,
         deadlines: Deadlines,
         wake: Callable[[], None],
-        assigned: Callable[[Job, Outcome], None],
+        assigned: Callable[[Job, CancelRequest | None], None],
         ended: Callable[[Job], None],
         shared: bool,
         others_could: Callable[[Needs], bool],
@@ -78,6 +79,8 @@ class Assigner:
         self._demand_changed = False
         self._asks = 0
         self._drained: tuple[str, ...] | None = None
+        self.underway: int = 0
+        """How many assignments are being stored."""
 
     def add(self, job: Job) -> None:
         """Take note of a job that became eligible."""
@@ -126,9 +129,12 @@ class Assigner:
 
     def release(self, job: Job) -> None:
         """Let go of what the job's last attempt held of its worker."""
-        worker_id = job.attempt.worker_id
-        if self._fleet.release(worker_id, job.spec.resources):
-            self._backlog.wake(self._fleet.index[worker_id].offer)
+        self.let_go(job.attempt, job)
+
+    def let_go(self, attempt: Attempt, job: Job) -> None:
+        """Let go of what is held of a worker for an attempt of a job."""
+        if self._fleet.release(attempt.worker_id, job.spec.resources):
+            self._backlog.wake(self._fleet.index[attempt.worker_id].offer)
 
     def fleet_changed(self) -> None:
         """Consider every class of needs anew."""
@@ -185,7 +191,7 @@ class Assigner:
         Its strategies may be the user's: what they raise is contained.
         """
         try:
-            decision = self._ask(of)
+            decision = self._ask(of.needs, of.window[0])
             if isinstance(decision, Assign):
                 self._fleet.reserve(decision.worker_id, of.window[0])
         except Exception as error:
@@ -193,9 +199,29 @@ class Assigner:
             return Wait(WaitingFor.CAPACITY, (f"the scheduler failed: {error!r}",))
         return decision
 
-    def _ask(self, of: NeedsClass) -> SchedulingDecision:
-        self._fleet.view.job = of.window[0]
-        decision = self._scheduler.schedule(of.needs, self._fleet.view)
+    def hold(self, job: Job) -> Attempt | None:
+        """Take a slot for a job that is about to be stored, unless it will have to wait.
+
+        Nothing is ahead of it that might be placed. Returns the attempt that may then begin.
+        """
+        needs = Needs.of(job.spec)
+        if self._drained is not None or self.has_work() or self._backlog.get(needs) is not None:
+            return None
+        try:
+            decision = self._ask(needs, job)
+            if not isinstance(decision, Assign) or not self._fleet.may_hold(decision.worker_id):
+                return None
+            self._fleet.reserve(decision.worker_id, job)
+        except Exception:  # when the job is there it is asked again, and told of
+            return None
+        offer = self._given(job, decision.worker_id)
+        self._arm_fairness()
+        at, host_id = job.submitted_at, self._fleet.host_id
+        return job.assigned(decision.worker_id, offer.provider, at, host_id=host_id).attempt
+
+    def _ask(self, needs: Needs, job: Job) -> SchedulingDecision:
+        self._fleet.view.job = job
+        decision = self._scheduler.schedule(needs, self._fleet.view)
         _check_decision(decision)
         return decision
 
@@ -239,7 +265,7 @@ class Assigner:
                 self._wake()
                 return
             self._asks -= 1
-            decision = self._ask(of)
+            decision = self._ask(of.needs, of.window[0])
             if not isinstance(decision, Provision):
                 self._backlog.unpark(of)
                 if isinstance(decision, Wait):
@@ -292,17 +318,24 @@ class Assigner:
         job = of.window[0]
         waited = pending_phases(job, of.log, now)
         self._backlog.take(of)
-        offer = self._fleet.index[decision.worker_id].offer
-        if self._fairness:
-            self._fairness.assigned(key_of(job), offer, self._clock.monotonic())
+        offer = self._given(job, decision.worker_id)
         assigned = job.assigned(
             decision.worker_id, offer.provider, now, host_id=self._fleet.host_id, waited=waited
         )
+        self.underway += 1
         plan.add(Advance(assigned, job.version), partial(self._settle_assignment, job, assigned))
 
+    def _given(self, job: Job, worker_id: WorkerId) -> Offer:
+        """Take note of whom a job overtakes with a worker; return what that has."""
+        offer = self._fleet.index[worker_id].offer
+        if self._fairness:
+            self._fairness.assigned(key_of(job), offer, self._clock.monotonic())
+        return offer
+
     def _settle_assignment(self, job: Job, assigned: Job, outcome: Outcome) -> None:
+        self.underway -= 1
         if outcome.applied:
-            self._assigned(assigned, outcome)
+            self._assigned(assigned, outcome.cancel)
             return
         self.release(assigned)
         for stored in outcome.jobs:

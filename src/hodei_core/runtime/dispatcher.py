@@ -6,7 +6,7 @@ what follows, writes all of it in one transaction, and tells about it afterwards
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 
@@ -17,10 +17,11 @@ from hodei_core.clock import Clock
 from hodei_core.endings import Ending
 from hodei_core.events import JobFinished
 from hodei_core.ids import JobId, WorkerId
-from hodei_core.jobs import Job
+from hodei_core.jobs import Attempt, Job
 from hodei_core.phases import WaitLog
 from hodei_core.ports import (
     Advance,
+    CancelRequest,
     Change,
     HostRegistry,
     JobFilter,
@@ -28,7 +29,9 @@ from hodei_core.ports import (
     News,
     Outcome,
     Store,
+    Submission,
 )
+from hodei_core.runtime.arrivals import Arrivals
 from hodei_core.runtime.assigner import Assigner
 from hodei_core.runtime.deadlines import Deadlines
 from hodei_core.runtime.fleet import Fleet
@@ -76,6 +79,7 @@ class Dispatcher:
         self._dispatching = dispatching
         self._draining = False
         self._paused = False
+        self._interrupting = False
         self._store = store
         self._clock = clock
         self._deadlines = deadlines
@@ -115,6 +119,7 @@ class Dispatcher:
             shared=store.hosts is not None,
             others_could=others_could,
         )
+        self._arrivals = Arrivals(jobs=store.jobs, hold=self._hold, let_go=self._assigner.let_go)
         self._unstarted = Unstarted(
             jobs=store.jobs,
             clock=clock,
@@ -139,12 +144,33 @@ class Dispatcher:
             self._woken = True
             self._wake_up.set()
 
-    def accepted(self, jobs: Iterable[Job]) -> None:
-        """Take note of jobs that were stored as PENDING."""
-        for job in jobs:
-            self._reporter.submitted(job)
-            self._enqueue(job)
+    def announce(self, submissions: tuple[Submission, ...]) -> tuple[Submission, ...]:
+        """Take note of jobs that are about to be stored, and return them as they may be.
+
+        What became of them is told by `accepted` or `unanswered`.
+        """
+        return self._arrivals.announce(submissions)
+
+    def accepted(self, submissions: tuple[Submission, ...], outcome: Outcome) -> None:
+        """Take note of what jobs were stored as."""
+        waiting = False
+        for submission, job, new in zip(submissions, outcome.jobs, outcome.new, strict=True):
+            begins = self._arrivals.settle(submission, job)
+            if new:
+                self._reporter.submitted(job)
+            if begins:
+                self._begin(job)
+            elif new:
+                self._enqueue(job)
+                waiting = True
+        self._arrivals.over(submissions)
         self._untold = True
+        if waiting or self._reporter.heard:
+            self.wake()
+
+    def unanswered(self, submissions: tuple[Submission, ...]) -> None:
+        """Take note that jobs may have been stored or not."""
+        self._arrivals.over(submissions)
         self.wake()
 
     def cancel(self, job_id: JobId, reason: str | None) -> None:
@@ -194,6 +220,7 @@ class Dispatcher:
     def interrupt(self) -> None:
         """Assign no more, and end every attempt: the host shuts down."""
         self.draining = True
+        self._interrupting = True
         self._recorder.interrupt()
 
     # What others ask it
@@ -217,8 +244,8 @@ class Dispatcher:
 
     @property
     def running(self) -> int:
-        """How many attempts are under way."""
-        return len(self._recorder.runs)
+        """How many attempts are under way, or about to be."""
+        return len(self._recorder.runs) + self._assigner.underway + len(self._arrivals)
 
     def waits_of(self, needs: Needs) -> WaitLog | None:
         """Return what jobs with these needs wait for, and since when; None if there are none."""
@@ -270,6 +297,9 @@ class Dispatcher:
             self.tell_watchers()
 
     async def _step(self) -> None:
+        for job in await self._arrivals.find_out():
+            self._reporter.submitted(job)
+            self._begin(job)
         for job in await self._waiting.came_due():
             self._enqueue(job)
         if self._dispatching or self._reporter.heard:  # a client runs no jobs: who asks is told
@@ -336,7 +366,12 @@ class Dispatcher:
         if self._waiting.add(job) and self._dispatching:
             self._assigner.add(job)
 
-    def _begin(self, job: Job, outcome: Outcome) -> None:
+    def _hold(self, job: Job) -> Attempt | None:
+        if self._idle or not self._dispatching or self._others_wrote:
+            return None
+        return self._assigner.hold(job)
+
+    def _begin(self, job: Job, request: CancelRequest | None = None) -> None:
         """Hand a stored assignment to a slot, unless it is unwanted by now."""
         self._waiting.discard(job.id)
         self._reporter.assigned(job)
@@ -348,8 +383,10 @@ class Dispatcher:
             self._recorder.ended(run)
             return
         slot.give(run)
-        if outcome.cancel is not None:
-            run.cancel(outcome.cancel.reason)
+        if request is not None:
+            run.cancel(request.reason)
+        if self._interrupting:
+            run.interrupt()
 
     def _settle_end(self, run: Run, job: Job, outcome: Outcome) -> None:
         if job.state.is_final:

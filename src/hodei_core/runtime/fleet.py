@@ -136,6 +136,14 @@ class Fleet:
 
     # What the dispatcher does
 
+    def may_hold(self, worker_id: WorkerId) -> bool:
+        """Return whether a worker may be reserved for a job that is not stored yet.
+
+        One that is there for some jobs only would count one that is then refused.
+        """
+        provided = self._provided[self._members[worker_id].offer.provider]
+        return provided.policy.max_jobs is None
+
     def reserve(self, worker_id: WorkerId, job: Job) -> None:
         """Take a slot and resources of a worker for a job.
 

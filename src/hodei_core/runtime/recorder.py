@@ -75,8 +75,7 @@ class Recorder:
     def interrupt(self) -> None:
         """End every attempt, since the host shuts down."""
         for run in self.runs.values():
-            run.shutdown = True
-            run.stop(Reason.INTERRUPTED)
+            run.interrupt()
 
     def _arm_record(self) -> None:
         # One timer at a time, however many attempts start and end before it fires.

@@ -100,7 +100,7 @@ class Reporter:
     def _log(self, job: Job, action: str) -> None:
         if not logger.isEnabledFor(logging.INFO):
             return
-        attempt = job.attempts[-1] if job.attempts else None
+        attempt = job.attempts[-1] if job.attempts and action != "submitted" else None
         logger.info(
             "job %s %s%s",
             job.id,

@@ -104,6 +104,11 @@ class Run(AttemptOutput):
         if self.end is not None:
             self.end()
 
+    def interrupt(self) -> None:
+        """End the attempt since the host shuts down."""
+        self.shutdown = True
+        self.stop(Reason.INTERRUPTED)
+
     def cancel(self, why: str | None) -> None:
         """End the attempt because somebody asked for it, and said why or not."""
         if self.cause is not Reason.CANCELLED:

@@ -43,16 +43,19 @@ class NewWait:
     def __init__(self, service: Service, waiter: Waiter, job_id: JobId) -> None:
         self._service = service
         self._waiter = waiter
-        self._job_id = job_id
+        self._new_id = job_id
+        self.job_id: JobId = job_id
+        """Whose end it waits for."""
 
-    async def submit(self, spec: JobSpec) -> JobId:
-        """Store the job; return its id, which is another's if its key is known."""
-        (job,) = await self._service.accept((spec,), new_id=lambda: self._job_id)
-        return job.id
+    async def submit(self, spec: JobSpec) -> None:
+        """Store the job, unless its key is another's, which is waited for then."""
+        (job,) = await self._service.accept((spec,), new_id=lambda: self._new_id)
+        self.job_id = job.id
 
-    async def result(self, job_id: JobId) -> JobResult:
-        """Return how the job ended that `submit` named."""
-        if job_id != self._job_id:
+    async def result(self) -> JobResult:
+        """Return how the job ended."""
+        job_id = self.job_id
+        if job_id != self._new_id:
             return await self._service.wait(job_id)
         await self._waiter.wait()
         job = await self._service.reading.wait_as(self._waiter, job_id)
@@ -91,20 +94,20 @@ class Service:
             self._host.gate.check_open()
         now = self._host.clock.now()
         new_id = new_id or self._host.ids.job_id
-        change = Accept(
-            tuple(
-                Submission(id=new_id(), spec=spec, at=now, retried_from=retried_from)
-                for spec in specs
-            ),
-            max_pending=self._max_pending,
+        submissions = tuple(
+            Submission(id=new_id(), spec=spec, at=now, retried_from=retried_from) for spec in specs
         )
-        return await deferring_ctrl_c(lambda: self._accept(change))()
+        return await deferring_ctrl_c(lambda: self._accept(submissions))()
 
-    async def _accept(self, change: Accept) -> tuple[Job, ...]:
-        outcome = await self._ask(change)
-        self._host.dispatcher.accepted(
-            job for job, new in zip(outcome.jobs, outcome.new, strict=True) if new
-        )
+    async def _accept(self, submissions: tuple[Submission, ...]) -> tuple[Job, ...]:
+        dispatcher = self._host.dispatcher
+        submissions = dispatcher.announce(submissions)
+        try:
+            outcome = await self._ask(Accept(submissions, max_pending=self._max_pending))
+        except BaseException:
+            dispatcher.unanswered(submissions)
+            raise
+        dispatcher.accepted(submissions, outcome)
         return outcome.jobs
 
     async def retry(self, job_id: JobId) -> Job:

@@ -131,18 +131,17 @@ class MemoryStore(Store):
 
     def _store(self, submission: Submission) -> Job:
         self._seq += 1
-        job = Job.accepted(
-            id=submission.id,
-            spec=submission.spec,
-            seq=self._seq,
-            at=submission.at,
-            retried_from=submission.retried_from,
-        )
+        job = submission.job(self._seq)
+        attempt = submission.attempt
+        if attempt is not None and self._registry.has_room(attempt.worker_id):
+            job = submission.begun(job)
+            self._registry.hold(job)
+        else:
+            self._queue.put(job)
         self._table[job.id] = job
-        self._counts[JobState.PENDING] += 1
+        self._counts[job.state] += 1
         if job.spec.key is not None:
             self._keys[job.spec.key] = job.id
-        self._queue.put(job)
         return job
 
     def _advance(self, change: Advance) -> Outcome:

@@ -56,8 +56,8 @@ from jobs where id = ?
 """
 _INSERT = """
 insert into jobs (id, state, waiting_for, version, needs, priority, queued, name,
-    submitted_at, due_at, expires_at, retried_from)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    submitted_at, due_at, expires_at, retried_from, attempts, attempt, worker, host)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _UPDATE = """
 update jobs set state = ?, waiting_for = ?, version = ?, queued = ?, due_at = ?,
@@ -182,21 +182,21 @@ class Transaction:
         return int(row[0]) + self._counts[state]
 
     def _insert(self, submission: Submission) -> Job:
-        spec = submission.spec
-        job = Job.accepted(
-            id=submission.id,
-            spec=spec,
-            seq=0,
-            at=submission.at,
-            retried_from=submission.retried_from,
-        )
+        spec, attempt = submission.spec, submission.attempt
+        job = submission.job(0)
+        if attempt is not None:
+            begun = submission.begun(job)
+            if self._hold(begun):
+                job = begun
+            else:
+                attempt = None
         waiting_for = job.waiting_for
         needs, queued = self._class(Needs.of(spec)), rows.queued(job)
         cursor = self._sql(
             _INSERT,
             (
                 rows.text(job.id),
-                _PENDING,
+                job.state.value,
                 None if waiting_for is None else waiting_for.value,
                 job.version,
                 needs,
@@ -207,6 +207,10 @@ class Transaction:
                 rows.instant(job.due_at),
                 rows.instant(job.expires_at),
                 rows.text(job.retried_from),
+                rows.attempts_content(job.attempts),
+                None if attempt is None else attempt.number,
+                None if attempt is None else rows.text(attempt.worker_id),
+                None if attempt is None else rows.text(attempt.host_id),
             ),
         )
         seq = cursor.lastrowid
@@ -222,11 +226,12 @@ class Transaction:
         if spec.labels:
             labels = [(rows.text(k), rows.text(v), seq) for k, v in spec.labels.items()]
             self._many("insert into labels (name, value, seq) values (?, ?, ?)", labels)
-        self._counts[_PENDING] += 1
+        self._counts[job.state.value] += 1
         self._tell(seq, needs if queued == rows.QUEUED else None, (job_events.submitted(job),))
-        return Job.accepted(
-            id=job.id, spec=spec, seq=seq, at=submission.at, retried_from=job.retried_from
-        )
+        if attempt is None:
+            return submission.job(seq)
+        self._tell(seq, None, (job_events.assigned(job),))
+        return submission.begun(submission.job(seq))
 
     def _advance(self, change: Advance) -> Outcome:
         job = change.job

@@ -5,13 +5,18 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
+
+import attrs
 
 from hodei_core.errors import KeyConflictError, QueueFullError
+from hodei_core.ids import WorkerId
 from hodei_core.jobs import Job
-from hodei_core.ports import Accept, Outcome, Prune
+from hodei_core.ports import Accept, Outcome, Prune, PutWorker, Submission
 from hodei_core.states import JobState, WaitingFor
 from hodei_core.testing.contracts.driver import StoreSuite, ids
-from hodei_core.testing.contracts.samples import at, submission
+from hodei_core.testing.contracts.samples import WORKER, at, submission, worker
+from hodei_core.workers import WorkerState
 
 
 def assert_conflict(outcome: Outcome, *, key: str, holder: str) -> None:
@@ -28,6 +33,13 @@ def assert_full(outcome: Outcome, *, max_pending: int) -> None:
     assert isinstance(outcome.error, QueueFullError)
     assert outcome.error.max_pending == max_pending
     assert outcome.jobs == ()
+
+
+def beginning(job_id: str, worker_id: str = WORKER, **fields: Any) -> Submission:
+    """Return a request for a job whose first attempt is to begin at once."""
+    asked = submission(job_id, **fields)
+    assigned = asked.job(0).assigned(WorkerId(worker_id), "provider", at(1))
+    return attrs.evolve(asked, attempt=assigned.attempt)
 
 
 class AcceptContract(StoreSuite):
@@ -131,6 +143,52 @@ class AcceptContract(StoreSuite):
             await driver.finish(await driver.add("a", key="k", command="make"))
             await driver.apply(Prune(at(100)))
             await driver.add("b", key="k", command="other")
+
+    # Those that begin at once
+
+    async def test_a_job_with_an_attempt_is_stored_as_assigned(self) -> None:
+        async with self.opened() as driver:
+            await driver.add_worker()
+            asked = beginning("a", name="n", priority=3, pending_timeout=60)
+            outcome = await driver.accept(asked)
+            expected = asked.begun(asked.job(outcome.jobs[0].seq))
+            assert outcome == Outcome(jobs=(expected,), new=(True,))
+            assert (expected.state, expected.version) == (JobState.ASSIGNED, 2)
+            assert await driver.get("a") == expected
+            assert await driver.waiting(expected) == []
+            counts = await driver.store.jobs.counts()
+            assert (counts[JobState.PENDING], counts[JobState.ASSIGNED]) == (0, 1)
+            (shown,) = await driver.store.workers.select()
+            assert (shown.slots_used, shown.jobs) == (1, ("a",))
+            assert (await driver.finish(expected)).state is JobState.SUCCEEDED
+            assert (await driver.store.workers.select())[0].slots_used == 0
+
+    async def test_a_job_whose_worker_takes_no_more_waits(self) -> None:
+        async with self.opened() as driver:
+            await driver.add_worker(slots=1)
+            await driver.apply(PutWorker(worker("leaving", state=WorkerState.DRAINING)))
+            outcome = await driver.accept(
+                beginning("a"), beginning("b"), beginning("c", "leaving"), beginning("d", "unknown")
+            )
+            assert outcome.new == (True,) * 4
+            assert [job.state for job in outcome.jobs[1:]] == [JobState.PENDING] * 3
+            assert outcome.jobs[0].state is JobState.ASSIGNED
+            assert await driver.waiting() == ["b", "c", "d"]
+            used = {w.id: w.slots_used for w in await driver.store.workers.select()}
+            assert used == {WORKER: 1, "leaving": 0}
+            assert (await driver.get("b")) == beginning("b").job(outcome.jobs[1].seq)
+
+    async def test_a_job_that_is_refused_or_known_holds_no_slot(self) -> None:
+        async with self.opened() as driver:
+            await driver.add_worker()
+            first = await driver.add("a", key="k", command="make")
+            known = await driver.accept(beginning("b", key="k", command="make"))
+            assert known == Outcome(jobs=(first,), new=(False,))
+            conflict = await driver.accept(beginning("c", key="k", command="other"))
+            assert_conflict(conflict, key="k", holder="a")
+            assert_full(await driver.accept(beginning("d"), max_pending=1), max_pending=1)
+            assert (await driver.store.workers.select())[0].slots_used == 0
+            assert await driver.total() == 1
 
     # Retries: the new job takes the key over
 

@@ -13,7 +13,7 @@ import attrs
 from hodei_core import job_events
 from hodei_core.hosts import HostRecord
 from hodei_core.ids import HostId
-from hodei_core.jobs import Job
+from hodei_core.jobs import Attempt, Job
 from hodei_core.ports import (
     Cover,
     HostRegistry,
@@ -24,11 +24,12 @@ from hodei_core.ports import (
     RemoveHost,
     RenewHost,
     Store,
+    Submission,
 )
 from hodei_core.resources import Resources
 from hodei_core.states import JobState, Reason
 from hodei_core.testing.contracts.driver import StoreDriver, StoreSuite
-from hodei_core.testing.contracts.samples import WORKER, at, segment, worker
+from hodei_core.testing.contracts.samples import WORKER, at, segment, submission, worker
 from hodei_core.workers import Offer
 
 A, B = HostId("a"), HostId("b")
@@ -85,6 +86,25 @@ class HostContract(StoreSuite):
             assert not outcome.applied
             assert outcome.jobs == (job,)
             assert (await b.try_move(job, assigned(job, B))).applied
+
+    async def test_a_job_that_such_a_host_would_begin_waits(self) -> None:
+        async with self.shared() as (a, b):
+            await a.add_worker()
+            asked = [submission("one"), submission("two")]
+            first, second = (attrs.evolve(each, attempt=attempt_of(each, A)) for each in asked)
+            before = (await a.accept(first)).jobs[0]
+            assert before.state is JobState.ASSIGNED
+            await b.apply(RemoveHost(A))
+            (late,) = (await a.accept(second)).jobs
+            assert late == second.job(late.seq)
+            assert await hosts(b).abandoned_jobs() == [before]
+            events = (await hosts(b).news(everything=True)).events
+            assert events == (
+                job_events.submitted(before),
+                job_events.assigned(before),
+                job_events.submitted(late),
+            )
+            assert [event.version for event in events] == [1, 2, 1]
 
     async def test_what_a_host_left_that_was_given_up_is_abandoned(self) -> None:
         async with self.shared() as (a, b):
@@ -211,6 +231,9 @@ class HostContract(StoreSuite):
             assert await touched() == {of[plain.id], of[large.id]}
             await a.finish(await a.start(job))
             assert await touched() == set()
+            begun = submission("begun")
+            await a.accept(attrs.evolve(begun, attempt=attempt_of(begun, A)))
+            assert await touched() == set()
 
     async def test_jobs_that_expire_are_shown_the_soonest_first(self) -> None:
         async with self.shared() as (a, b):
@@ -267,3 +290,8 @@ def assigned(job: Job, host_id: HostId) -> Job:
     """Return a job as a host assigns it."""
     assert job.state is JobState.PENDING
     return job.assigned(WORKER, "p", at(1), host_id=host_id)
+
+
+def attempt_of(asked: Submission, host_id: HostId) -> Attempt:
+    """Return the attempt as which a host begins a job at once."""
+    return assigned(asked.job(0), host_id).attempt
