@@ -21,11 +21,6 @@ LINES = 3000
 AGES = 10**9
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Deleting(SqliteStore):
     """Deletes just before a segment is read: what another host may do at any time."""
 

@@ -30,11 +30,6 @@ LARGE_WAL = 3 * WAL_BYTES
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "jobs.db"
 

@@ -40,11 +40,6 @@ sys.stdin.read()
 """
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @contextmanager
 def holder(folder: Path, host_id: str, *more: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Have another process hold the lock of a host; yield it, and the number of its fork."""

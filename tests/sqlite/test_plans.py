@@ -97,12 +97,6 @@ def _looks_through(statement: str, step: str) -> bool:
     return name in LARGE or not LARGE.isdisjoint(re.findall(rf"\b(\w+) {name}\b", statement))
 
 
-@pytest.fixture(params=["asyncio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """The driver runs on asyncio alone."""
-    return str(request.param)
-
-
 @pytest.fixture
 async def traced(tmp_path: Path) -> AsyncIterator[Traced]:
     traced = Traced(tmp_path / "jobs.db")

@@ -24,11 +24,6 @@ DELETIONS = [Prune(at(100), limit=1), Retain(NOTHING, at(100), limit=1)]
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "jobs.db"
 

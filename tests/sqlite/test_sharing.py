@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
-import pytest
 
 from hodei_core import (
     Event,
@@ -25,12 +24,6 @@ from hodei_core import (
 from hodei_core.backends.local import LocalProvider
 
 LIMIT = 20.0
-
-
-@pytest.fixture(params=["asyncio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """The driver runs on asyncio alone."""
-    return str(request.param)
 
 
 @asynccontextmanager

@@ -38,11 +38,6 @@ FAILS = RetryPolicy(max_attempts=2, backoff=Backoff(first=0.001))
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "jobs.db"
 

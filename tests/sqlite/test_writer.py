@@ -5,17 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anyio
-import pytest
 
 from hodei_core.backends.sqlite.writer import Writer, WritingConnection
 
 LIMIT = 20  # seconds
-
-
-@pytest.fixture(params=["asyncio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """The driver runs on asyncio alone."""
-    return str(request.param)
 
 
 async def test_a_call_that_is_taken_back_after_a_commit_leaves_the_writer_idle(
