@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from datetime import timedelta
+
+from hodei_core.clock import to_timedelta
 
 MOST = 2**60
 """The largest whole number that is accepted: far below what 64 bits hold."""
@@ -38,6 +41,22 @@ def finite_number(name: str, value: object) -> float:
             return number
     msg = f"{name} must be a finite number, 0 or more, not {_shown(value)}"
     raise ValueError(msg)
+
+
+def span(name: str, value: float | timedelta) -> timedelta:
+    """Return a span given in seconds or as a `timedelta` if it is not negative.
+
+    Raises:
+        TypeError, ValueError: it is none, is negative or too large; the message names the argument.
+    """
+    try:
+        length = to_timedelta(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} {error}") from None
+    if length < timedelta(0):
+        msg = f"{name} must be 0 or more seconds, not {value!r}"
+        raise ValueError(msg)
+    return length
 
 
 def _shown(value: object) -> str:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, TypeVar, overload
 import anyio
 
 from hodei_core.ambient import ambient
-from hodei_core.checks import whole_number
-from hodei_core.clock import Clock, to_timedelta
+from hodei_core.checks import span, whole_number
+from hodei_core.clock import Clock
 from hodei_core.compat import Self, Unpack
 from hodei_core.errors import HodeiError
 from hodei_core.events import Event, SubscriberLagged
@@ -425,9 +425,7 @@ class Hodei:
         long. Being cancelled leaves the rest. Returns how many were deleted.
         """
         self._host.gate.check_readable()
-        span = _span("older_than", older_than)
-        assert span is not None  # noqa: S101 - only None gives None
-        return await self._service.prune(self._host.clock.now() - span)
+        return await self._service.prune(self._host.clock.now() - span("older_than", older_than))
 
 
 def resolve_store(store: Store | str | os.PathLike[str] | None) -> Store:
@@ -515,16 +513,7 @@ def _filter(
 
 
 def _span(name: str, value: float | timedelta | None) -> timedelta | None:
-    if value is None:
-        return None
-    try:
-        span = to_timedelta(value)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{name} {error}") from None
-    if span < timedelta(0):
-        msg = f"{name} must not be negative, not {value!r}"
-        raise ValueError(msg)
-    return span
+    return None if value is None else span(name, value)
 
 
 def _check_states(states: Iterable[object]) -> None:

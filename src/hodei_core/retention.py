@@ -6,8 +6,7 @@ from datetime import timedelta
 
 import attrs
 
-from hodei_core.checks import whole_number
-from hodei_core.clock import to_timedelta
+from hodei_core.checks import span, whole_number
 from hodei_core.states import JobState
 from hodei_core.values import Value
 
@@ -15,25 +14,12 @@ FAILED_STATES = frozenset({JobState.FAILED, JobState.TIMED_OUT})
 """The ends that are kept longer, since somebody will ask why."""
 
 
-def _age(field: str, value: float | timedelta | None) -> timedelta | None:
-    if value is None:
-        return None
-    try:
-        age = to_timedelta(value)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{field} {error}") from None
-    if age < timedelta(0):
-        msg = f"{field} must not be negative, not {value!r}"
-        raise ValueError(msg)
-    return age
-
-
 def _max_age(value: float | timedelta | None) -> timedelta | None:
-    return _age("max_age", value)
+    return None if value is None else span("max_age", value)
 
 
 def _failed_max_age(value: float | timedelta | None) -> timedelta | None:
-    return _age("failed_max_age", value)
+    return None if value is None else span("failed_max_age", value)
 
 
 def _max_jobs(value: int | None) -> int | None:

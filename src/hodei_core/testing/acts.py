@@ -9,8 +9,7 @@ from typing import TypeAlias
 
 import attrs
 
-from hodei_core.checks import whole_number
-from hodei_core.clock import to_timedelta
+from hodei_core.checks import span, whole_number
 from hodei_core.executions import Execution
 from hodei_core.values import Value
 
@@ -18,43 +17,32 @@ _NO_TIME = timedelta(0)
 _EXIT_CODES = range(256)
 
 
-def _span(field: str, value: float | timedelta) -> timedelta:
-    try:
-        span = to_timedelta(value)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{field} {error}") from None
-    if span < _NO_TIME:
-        msg = f"{field} must be 0 or more seconds, not {value!r}"
-        raise ValueError(msg)
-    return span
-
-
 def _takes(value: float | timedelta) -> timedelta:
-    return _span("takes", value)
+    return span("takes", value)
 
 
 def _start_delay(value: float | timedelta) -> timedelta:
-    return _span("start_delay", value)
+    return span("start_delay", value)
 
 
 def _delay(value: float | timedelta) -> timedelta:
-    return _span("delay", value)
+    return span("delay", value)
 
 
 def _heartbeat_takes(value: float | timedelta) -> timedelta:
-    return _span("heartbeat_takes", value)
+    return span("heartbeat_takes", value)
 
 
 def _late(value: float | timedelta | None) -> timedelta | None:
-    return None if value is None else _span("late", value)
+    return None if value is None else span("late", value)
 
 
 def _lost_after(value: float | timedelta | None) -> timedelta | None:
-    return None if value is None else _span("lost_after", value)
+    return None if value is None else span("lost_after", value)
 
 
 def _silent_after(value: float | timedelta | None) -> timedelta | None:
-    return None if value is None else _span("silent_after", value)
+    return None if value is None else span("silent_after", value)
 
 
 def _fails(value: int) -> int:
