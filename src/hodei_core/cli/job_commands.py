@@ -17,6 +17,7 @@ from hodei_core.cli.records import explanation_fields, job_fields, result_fields
 from hodei_core.cli.shows import JsonShow, PlainShow
 from hodei_core.cli.stores import StoreFile, store_option
 from hodei_core.errors import JobNotFoundError
+from hodei_core.handle import JobHandle
 from hodei_core.logs import LogSource
 from hodei_core.results import JobResult
 from hodei_core.specs import JobSpec
@@ -259,12 +260,15 @@ def retry(context: click.Context, /, id_: str, file: StoreFile, form: str) -> No
 
 
 async def _retry(client: Client, *, id_: str, form: str) -> int:
-    new = await (await client.job(id_)).retry()
-    if form == "json":
-        await client.print_object(job_fields(await new.snapshot()))
-    else:
-        await client.print(f"{new.id}\n")
+    await _print_new(client, await (await client.job(id_)).retry(), form)
     return 0
+
+
+async def _print_new(client: Client, job: JobHandle, form: str) -> None:
+    if form == "json":
+        await client.print_object(job_fields(await job.snapshot()))
+    else:
+        await client.print(f"{job.id}\n")
 
 
 @click.command("prune")
@@ -296,11 +300,7 @@ async def _prune(client: Client, *, form: str, older_than: float) -> int:
 
 async def submit(client: Client, *, spec: JobSpec, form: str) -> int:
     """Store a job for whichever host runs it; print its id."""
-    job = await client.hodei.submit(spec)
-    if form == "json":
-        await client.print_object(job_fields(await job.snapshot()))
-    else:
-        await client.print(f"{job.id}\n")
+    await _print_new(client, await client.hodei.submit(spec), form)
     if not await client.hosts():
         await client.console.say(
             f"no host dispatches from {client.file} now; `hodei host` runs what is in it"
