@@ -71,7 +71,8 @@ async def test_what_is_deleted_can_be_given_back_to_the_file_system(path: Path) 
         await write_log(driver, "large", 20 * MIB)
         await driver.apply(Prune(at(1000)))
         assert pages(path) * 4096 > 20 * MIB
-        select(path, "pragma incremental_vacuum")
+        with closing(sqlite3.connect(path)) as another:
+            another.executescript("pragma incremental_vacuum")  # 3.11: execute gives back one page
         assert pages(path) * 4096 < MIB
         await ended(driver, "after")
     assert path.stat().st_size < MIB
