@@ -50,6 +50,14 @@ def test_a_file_that_does_not_exist_is_refused_and_not_made(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", [["stats"], ["host"]], ids=" ".join)
+def test_a_path_that_cannot_be_looked_at_is_refused(command: list[str], tmp_path: Path) -> None:
+    file = tmp_path / ("long" * 100) / "jobs.db"
+    result = invoke(*command, "--store", str(file))
+    assert result.exit_code == 2
+    assert f"'--store': '{file}': File name too long" in result.output
+
+
 @pytest.mark.parametrize("command", [["host"], ["run", "true"]], ids=" ".join)
 def test_a_folder_that_does_not_exist_is_named(command: list[str], tmp_path: Path) -> None:
     result = invoke(command[0], "--store", str(tmp_path / "no" / "jobs.db"), *command[1:])

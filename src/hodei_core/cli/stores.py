@@ -50,6 +50,15 @@ def store_file(text: str) -> StoreFile:
     return StoreFile(Path(path))
 
 
+def _check_place(file: StoreFile, makes: bool) -> None:
+    if not makes and not file.path.exists():
+        raise click.BadParameter(
+            f"'{file}' does not exist; `hodei host` and `hodei run` make a store"
+        )
+    if not file.path.absolute().parent.is_dir():
+        raise click.BadParameter(f"the folder of '{file}' does not exist")
+
+
 def store_option(*, makes: bool = False, needed: bool = True) -> Callable[[F], F]:
     """Give a command `--store`.
 
@@ -66,12 +75,11 @@ def store_option(*, makes: bool = False, needed: bool = True) -> Callable[[F], F
         if file is None:
             if needed:
                 raise click.UsageError(_LACKING)
-        elif not makes and not file.path.exists():
-            raise click.BadParameter(
-                f"'{file}' does not exist; `hodei host` and `hodei run` make a store"
-            )
-        elif not file.path.absolute().parent.is_dir():
-            raise click.BadParameter(f"the folder of '{file}' does not exist")
+        else:
+            try:
+                _check_place(file, makes)
+            except OSError as error:
+                raise click.BadParameter(f"'{file}': {error.strerror}") from error
         return file
 
     made = "; made if there is none" if makes else ""
