@@ -19,8 +19,8 @@ from hodei_core.cli.program import run as run_command
 from tests.cli.helpers import run
 
 
-def help_of(*command: str) -> str:
-    result = CliRunner().invoke(hodei, [*command, "--help"], terminal_width=100)
+def help_of(*command: str, width: int = 100) -> str:
+    result = CliRunner().invoke(hodei, [*command, "--help"], terminal_width=width)
     assert result.exit_code == 0
     return result.output
 
@@ -56,6 +56,12 @@ def commands(group: click.Group, *path: str) -> list[tuple[str, ...]]:
 def test_no_line_of_help_is_wider_than_asked() -> None:
     for command in commands(hodei):
         assert max(map(len, help_of(*command).splitlines())) <= 100
+
+
+@pytest.mark.parametrize("group", [(), ("job",)], ids=len)
+def test_what_a_group_says_of_its_commands_fits_80_columns(group: tuple[str, ...]) -> None:
+    text = help_of(*group, width=80)
+    assert "..." not in text.partition("\nCommands:\n")[2]
 
 
 def test_every_option_of_every_command_is_explained() -> None:

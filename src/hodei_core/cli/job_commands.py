@@ -151,7 +151,10 @@ async def _get(client: Client, *, id_: str, form: str) -> int:
 @_one_job
 @click.pass_context
 def logs(context: click.Context, /, file: StoreFile, **options: Any) -> None:
-    """Print what a job has printed: byte for byte, on standard output and standard error."""
+    """Print what a job has printed, byte for byte.
+
+    Its standard output comes out on standard output, its standard error on standard error.
+    """
     if options["tail"] is not None and options["after"] is not None:
         raise click.UsageError("'--tail' and '--after' do not go together")
     context.exit(ask(file, partial(_logs, **options)))
@@ -255,7 +258,7 @@ async def _explain(client: Client, *, id_: str, form: str) -> int:
 @_one_job
 @click.pass_context
 def retry(context: click.Context, /, id_: str, file: StoreFile, form: str) -> None:
-    """Submit a job that has ended again, as a new one; print the new one's id."""
+    """Submit a job that has ended again, as a new one; print its id."""
     context.exit(ask(file, partial(_retry, id_=id_, form=form)))
 
 

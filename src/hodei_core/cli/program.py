@@ -130,7 +130,7 @@ def run(context: click.Context, /, command: tuple[str, ...], **options: Any) -> 
 
 @hodei.group()
 def job() -> None:
-    """Run a job and show each line of it; list, show, follow, cancel, explain, retry jobs.
+    """Run, list, show, follow, cancel, explain, retry and delete jobs.
 
     Where an ID is asked for, its first characters will do, four at least.
     """
@@ -142,7 +142,7 @@ def job() -> None:
 @_where_it_runs
 @click.pass_context
 def job_run(context: click.Context, /, command: str, **options: Any) -> None:
-    """Run a shell text and show each line of its output with time and source.
+    """Run a shell text; show each line with time and source.
 
     Ends with a summary: state, exit code, lines, seconds.
     """

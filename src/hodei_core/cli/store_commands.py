@@ -42,7 +42,7 @@ async def _workers(client: Client, *, form: str) -> int:
 @format_option
 @click.pass_context
 def stats(context: click.Context, /, file: StoreFile, form: str) -> None:
-    """Count jobs by state, workers, slots, and the hosts that are registered."""
+    """Count jobs by state, workers, slots, and registered hosts."""
     context.exit(ask(file, partial(_stats, form=form)))
 
 
