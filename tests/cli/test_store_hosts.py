@@ -24,6 +24,13 @@ def test_a_run_is_done_by_the_host_that_is_there(store: Path) -> None:
         host.wait_for("FAILED (exit code 7)")
 
 
+def test_a_host_says_of_each_attempt_how_it_ended(store: Path) -> None:
+    with HostProgram(store) as host:
+        job_id = detached(store, "--max-attempts", "2", "--backoff", "10ms", "kill -9 $$")
+        host.wait_for(f"job {job_id}: attempt 1 failed (SIGNALLED); the next follows in 0.0 s")
+        host.wait_for(f"job {job_id} FAILED (exit code 137)")
+
+
 def test_a_run_is_in_the_directory_where_it_was_asked_for(store: Path, tmp_path: Path) -> None:
     folder = tmp_path / "here"
     folder.mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 
+from hodei_core.events import JobRetried
 from hodei_core.results import JobResult
 from hodei_core.specs import JobSpec
 from hodei_core.states import JobState, Reason
@@ -65,6 +66,13 @@ _WORDS = {
     Reason.PROVISION_FAILED: "no worker can be made for the job",
     Reason.UNSCHEDULABLE: "the job cannot run here",
 }
+
+
+def retry_in_words(event: JobRetried) -> str:
+    """Return how an attempt ended that another follows, and when."""
+    why = "could not start" if event.reason is None else f"failed ({event.reason.name})"
+    seconds = max((event.due_at - event.at).total_seconds(), 0.0)
+    return f"attempt {event.attempt} {why}; the next follows in {seconds:.1f} s"
 
 
 def signal_name(code: int) -> str:

@@ -12,11 +12,11 @@ import anyio
 import anyio.abc
 
 from hodei_core.cli.console import Console
-from hodei_core.cli.exits import REFUSED, SIGNAL_BASE
+from hodei_core.cli.exits import REFUSED, SIGNAL_BASE, retry_in_words
 from hodei_core.cli.signals import signal_name, stopping_signals
 from hodei_core.cli.stores import StoreFile
 from hodei_core.errors import HodeiError
-from hodei_core.events import JobFinished, JobStarted
+from hodei_core.events import JobFinished, JobRetried, JobStarted
 from hodei_core.hodei import Hodei
 from hodei_core.ports import WorkerProvider
 from hodei_core.states import Reason
@@ -96,11 +96,13 @@ class _HostRun:
     async def _tell(self, hodei: Hodei, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         """Say what becomes of jobs, up to the end of the host."""
         self._said_all = anyio.Event()
-        async with hodei.events(JobStarted, JobFinished) as events:
+        async with hodei.events(JobStarted, JobRetried, JobFinished) as events:
             task_status.started()
             async for event in events:
                 if isinstance(event, JobStarted):
                     await self._console.say(f"job {event.job_id} started on {event.worker_id}")
+                elif isinstance(event, JobRetried):
+                    await self._console.say(f"job {event.job_id}: {retry_in_words(event)}")
                 elif isinstance(event, JobFinished):
                     await self._console.say(f"job {event.job_id} {_end(event)}")
         self._said_all.set()
@@ -126,7 +128,7 @@ class _HostRun:
 def _end(event: JobFinished) -> str:
     if event.reason in (None, Reason.CANCELLED):
         return event.state.name
-    coded = event.reason is Reason.EXIT_CODE
+    coded = event.reason in (Reason.EXIT_CODE, Reason.SIGNALLED)
     return f"{event.state.name} ({f'exit code {event.exit_code}' if coded else event.reason.name})"
 
 

@@ -11,7 +11,14 @@ import anyio
 import anyio.abc
 
 from hodei_core.cli.console import OutputError
-from hodei_core.cli.exits import BROKEN_PIPE, NO_EXIT_CODE, SIGNAL_BASE, exit_code, in_words
+from hodei_core.cli.exits import (
+    BROKEN_PIPE,
+    NO_EXIT_CODE,
+    SIGNAL_BASE,
+    exit_code,
+    in_words,
+    retry_in_words,
+)
 from hodei_core.cli.hosts import dispatched
 from hodei_core.cli.pacing import Pace, PacedProvider
 from hodei_core.cli.shows import Show
@@ -120,11 +127,7 @@ class _JobRun:
         """Say when an attempt has failed and another follows."""
         async for event in retries:
             if isinstance(event, JobRetried):
-                why = "could not start" if event.reason is None else f"failed ({event.reason.name})"
-                seconds = max((event.due_at - event.at).total_seconds(), 0.0)
-                await self._console.say(
-                    f"attempt {event.attempt} {why}; the next follows in {seconds:.1f} s"
-                )
+                await self._console.say(retry_in_words(event))
 
     async def _tell_why_it_stays(self) -> None:
         await anyio.sleep(_STAYING_SECONDS)
