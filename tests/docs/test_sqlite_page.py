@@ -64,8 +64,12 @@ def cells(line: str) -> list[str]:
 
 
 def steady(table: list[list[str]]) -> list[list[str]]:
-    """Return a table with what differs from run to run made equal: spans, instants, their order."""
-    changing = [(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "INSTANT"), (r"-?\d+\.\d+", "N")]
+    """Return a table with what differs from run to run made equal: ids, spans, instants, order."""
+    changing = [
+        (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "INSTANT"),
+        (r"-?\d+\.\d+", "N"),
+        (r"^[0-9a-f]{8}$", "ID"),
+    ]
     found = table
     for pattern, name in changing:
         found = [[re.sub(pattern, name, cell) for cell in row] for row in found]
