@@ -187,7 +187,7 @@ async def test_a_client_tells_who_could_run_a_job_and_what_is_in_the_way(tmp_pat
         async with Hodei(path, providers=[]) as client:
             job = await client.submit("true", priority=-1)
             assert str(await job.explain()) == (
-                "It is PENDING: this host only submits and reads, and no other one runs jobs."
+                "It is PENDING: this program only submits and reads, and no host runs jobs."
             )
             async with Hodei(path, providers=[LocalProvider(slots=1)]) as host:
                 await job

@@ -125,7 +125,7 @@ def _waiting(situation: Situation) -> str:
         return f"{_after(job)}; the next try is due in {left}"
     if not situation.elsewhere:
         if not situation.dispatching:
-            return "this host only submits and reads, and no other one runs jobs"
+            return "this program only submits and reads, and no host runs jobs"
         if situation.draining:
             return "the host is draining and assigns no jobs until resume()"
     return _due(situation)
