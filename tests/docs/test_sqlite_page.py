@@ -47,10 +47,15 @@ async def filled(path: Path) -> AsyncIterator[None]:
         yield
 
 
-def answered(path: Path, block: Block) -> list[list[str]]:
+def question_and_answer(block: Block) -> tuple[str, str]:
+    """Return the command, which ends with the line that closes its quotation, and what follows."""
+    command, quote, answer = block.text.removeprefix("$ ").partition('"\n')
+    return command + quote, answer
+
+
+def answered(path: Path, command: str) -> list[list[str]]:
     """Return the cells that a question gives; with its head, if the page shows a table."""
-    command, _, _ = block.text.partition("\n")
-    words = shlex.split(command.removeprefix("$ "))
+    words = shlex.split(command)
     assert words[0] == "sqlite3"
     with closing(sqlite3.connect(path)) as connection:
         cursor = connection.execute(words[-1])
@@ -80,10 +85,11 @@ async def test_the_five_questions_have_the_answers_of_the_page(tmp_path: Path) -
     assert len(QUESTIONS) == 5
     async with filled(tmp_path / "jobs.db"):
         for block in QUESTIONS:
-            _, *lines = block.text.splitlines()
-            shown = [cells(line) for line in lines if not line.startswith(("┌", "├", "└"))]
-            assert shown, block.text
-            assert steady(answered(tmp_path / "jobs.db", block)) == steady(shown), block.text
+            command, answer = question_and_answer(block)
+            lines = [line for line in answer.splitlines() if not line.startswith(("┌", "├", "└"))]
+            assert lines, block.text
+            found = answered(tmp_path / "jobs.db", command)
+            assert steady(found) == steady([cells(line) for line in lines]), block.text
 
 
 async def test_the_table_of_views_is_that_of_the_file(tmp_path: Path) -> None:
