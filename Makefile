@@ -3,8 +3,9 @@
 #   make PYTHON=python3.13 VENV=.venv-3.13 test      another interpreter, an environment of its own
 #   make test ARGS='-k logs -x'                      more arguments for the program that runs
 
-PYTHON ?= python3
 VENV ?= .venv
+# That of the environment, if it is there: else one of another version would be made anew.
+PYTHON ?= $(firstword $(wildcard $(VENV)/bin/python) python3)
 ARGS ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1

@@ -90,9 +90,8 @@ def _span(stored: int) -> timedelta:
     return timedelta(microseconds=stored)
 
 
-def dumps(value: object) -> str:
-    """Return a value as JSON: ASCII, and without a space too many."""
-    return json.dumps(value, separators=(",", ":"))
+dumps = json.JSONEncoder(separators=(",", ":")).encode
+"""Returns a value as JSON: ASCII, and without a space too many."""
 
 
 # Specs and needs
