@@ -138,6 +138,12 @@ class Job(Value):
             return None
         return self.submitted_at + (self.spec.delay or timedelta(0)) + timeout
 
+    def numbered(self, seq: int) -> Self:
+        """Return the job as it is with its number, which its store has just given to it."""
+        new = self._draft()
+        new.seq = seq
+        return self._sealed(new)
+
     def due(self) -> Self:
         """Return the job as it is once its delay or backoff is over; its version stays."""
         return attrs.evolve(self, waiting_for=WaitingFor.CAPACITY)
@@ -265,13 +271,20 @@ class Job(Value):
     def _moved(self, state: JobState, why: Reason | None) -> Any:
         """Return a draft of this job in another state, if the table of transitions allows it."""
         check_transition(self.state, state, why)
+        new = self._draft()
+        new.state = state
+        new.version = self.version + 1
+        return new
+
+    def _draft(self) -> Any:
+        """Return a draft of this job as it is."""
         new: Any = _JobDraft()
         new.id = self.id
         new.spec = self.spec
         new.seq = self.seq
-        new.state = state
+        new.state = self.state
         new.waiting_for = self.waiting_for
-        new.version = self.version + 1
+        new.version = self.version
         new.attempts = self.attempts
         new.submitted_at = self.submitted_at
         new.due_at = self.due_at

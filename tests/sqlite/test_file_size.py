@@ -21,7 +21,7 @@ from hodei_core.backends.sqlite.pragmas import WAL_BYTES
 from hodei_core.executions import Execution, Output
 from hodei_core.ports import Prune, Retain
 from hodei_core.testing import StoreDriver
-from hodei_core.testing.contracts.samples import at, segment
+from hodei_core.testing.contracts.samples import at, segment, submission
 from tests.sqlite.keeping import ended, opened, select
 
 MIB = 1024 * 1024
@@ -48,6 +48,37 @@ async def write_log(driver: StoreDriver, name: str, size: int) -> None:
     for first in range(1, size // 65_536, 4):
         await driver.append(job, *(segment(first + i, b"x" * 65_536) for i in range(4)))
     await driver.finish(job)
+
+
+# Events
+
+MANY_EVENTS = """
+with recursive n (i) as (select 1 union all select i + 1 from n where i < 25000)
+insert into events (writer, job, version, kind, at) select 1, i, 1, 'submitted', 0 from n
+"""
+KEPT = 20_000
+
+
+async def test_openings_for_one_job_each_leave_no_more_events_than_are_kept(path: Path) -> None:
+    async with opened(path):
+        pass
+    with closing(sqlite3.connect(path, isolation_level=None)) as another:
+        another.execute(MANY_EVENTS)
+    for number in range(3):
+        async with opened(path) as driver:
+            await driver.add(f"job-{number}")
+        assert select(path, "select count(*) from events")[0][0] <= KEPT + 1
+
+
+async def test_a_long_opening_leaves_hardly_more_events_than_are_kept(path: Path) -> None:
+    async with opened(path) as driver:
+        with closing(sqlite3.connect(path, isolation_level=None)) as another:
+            another.execute(MANY_EVENTS)
+        for first in range(0, 5_000, 250):
+            await driver.accept(*(submission(f"job-{first + i}") for i in range(250)))
+            assert select(path, "select count(*) from events")[0][0] <= KEPT + 1_250
+    (told,) = select(path, "select count(*) from events where kind = 'submitted' and at > 0")
+    assert told[0] == 5_000
 
 
 # Pages

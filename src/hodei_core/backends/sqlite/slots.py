@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-_SHOW = "select slots, slots_used, idle_since, state in ('ready', 'busy') from workers where id = ?"
+_SHOW = """
+select slots, slots_used, idle_since, state in ('ready', 'busy'),
+    ? is null or exists (select 1 from hosts where id = ?)
+from workers where id = ?
+"""
 _WRITE = "update workers set slots_used = ?, idle_since = ? where id = ?"
 
 
@@ -29,14 +33,14 @@ class Slots:
     def __init__(self, sql: Callable[..., Any]) -> None:
         self._sql = sql
         self._workers: dict[Any, _Worker | None] = {}
-        self._hosts: dict[Any, bool] = {}
+        self._hosts: dict[Any, bool] = {None: True}
 
     def take(self, worker_id: Any, host_id: Any) -> bool:
         """Take a slot for a host that is registered, if it is one; return whether there was one."""
-        if host_id is not None and not self._is_registered(host_id):
-            return False
-        worker = self._worker(worker_id)
+        worker = self._worker(worker_id, host_id)
         if worker is None or not worker.takes_work or worker.used >= worker.slots:
+            return False
+        if not self._is_registered(host_id):
             return False
         worker.used += 1
         worker.changed = True
@@ -44,7 +48,7 @@ class Slots:
 
     def release(self, worker_id: Any, ended: int | None, assigned: int | None) -> None:
         """Give a slot back. The worker is idle since `ended`, or else not before `assigned`."""
-        worker = self._worker(worker_id)
+        worker = self._worker(worker_id, None)
         if worker is None:
             return
         worker.used -= 1
@@ -60,12 +64,17 @@ class Slots:
             if worker is not None and worker.changed:
                 self._sql(_WRITE, (worker.used, worker.idle_since, worker_id))
         self._workers.clear()
-        self._hosts.clear()
+        self._hosts = {None: True}
 
-    def _worker(self, worker_id: Any) -> _Worker | None:
+    def _worker(self, worker_id: Any, host_id: Any) -> _Worker | None:
+        """Return a worker; what is asked at once, not to ask twice, is whether a host is there."""
         if worker_id not in self._workers:
-            row = self._sql(_SHOW, (worker_id,)).fetchone()
-            self._workers[worker_id] = None if row is None else _Worker(*row)
+            row = self._sql(_SHOW, (host_id, host_id, worker_id)).fetchone()
+            if row is None:
+                self._workers[worker_id] = None
+            else:
+                *shown, self._hosts[host_id] = row
+                self._workers[worker_id] = _Worker(*shown)
         return self._workers[worker_id]
 
     def _is_registered(self, host_id: Any) -> bool:

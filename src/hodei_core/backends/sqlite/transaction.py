@@ -89,7 +89,8 @@ insert into events (writer, job, version, kind, needs, at)
 select ?, seq, version, '{rows.DUE}', needs, due_at from jobs where seq = ?
 """
 _EVENTS_KEPT = 20_000
-_EVENTS_TRIMMED = 1_000  # events between two removals of the oldest
+_TRIM = f"delete from events where id <= (select max(id) from events) - {_EVENTS_KEPT}"
+_COUNT = "update counts set jobs = jobs + ? where state = ?"
 _LOG_BYTES = "select bytes from totals where name = 'logs'"
 
 
@@ -123,14 +124,20 @@ class Transaction:
         self._slots.settle()
         if self._events:
             self._many(_EVENT, self._events)
-            (newest,) = self._sql("select max(id) from events").fetchone()
-            if newest % _EVENTS_TRIMMED < len(self._events):
-                self._sql("delete from events where id <= ?", (newest - _EVENTS_KEPT,))
-        for state, delta in self._counts.items():
-            if delta:
-                self._sql("update counts set jobs = jobs + ? where state = ?", (delta, state))
+        counts = [(delta, state) for state, delta in self._counts.items() if delta]
+        if counts:
+            self._many(_COUNT, counts)
         if self._log_bytes:
             self._sql("update totals set bytes = bytes + ? where name = 'logs'", (self._log_bytes,))
+
+    @property
+    def told(self) -> int:
+        """How many events there are of it."""
+        return len(self._events)
+
+    def trim_events(self) -> None:
+        """Delete the events that are too old; `finish` has been called."""
+        self._sql(_TRIM)
 
     # Jobs
 
@@ -184,12 +191,10 @@ class Transaction:
     def _insert(self, submission: Submission) -> Job:
         spec, attempt = submission.spec, submission.attempt
         job = submission.job(0)
-        if attempt is not None:
-            begun = submission.begun(job)
-            if self._hold(begun):
-                job = begun
-            else:
-                attempt = None
+        if attempt is not None and self._hold(attempt):
+            job = submission.begun(job)
+        else:
+            attempt = None
         waiting_for = job.waiting_for
         needs, queued = self._class(Needs.of(spec)), rows.queued(job)
         cursor = self._sql(
@@ -228,10 +233,9 @@ class Transaction:
             self._many("insert into labels (name, value, seq) values (?, ?, ?)", labels)
         self._counts[job.state.value] += 1
         self._tell(seq, needs if queued == rows.QUEUED else None, (job_events.submitted(job),))
-        if attempt is None:
-            return submission.job(seq)
-        self._tell(seq, None, (job_events.assigned(job),))
-        return submission.begun(submission.job(seq))
+        if attempt is not None:
+            self._tell(seq, None, (job_events.assigned(job),))
+        return job.numbered(seq)
 
     def _advance(self, change: Advance) -> Outcome:
         job = change.job
@@ -239,7 +243,7 @@ class Transaction:
         if current is None:
             return _REFUSED
         seq, needs, queued, state, version, number, worker, attempts, cancel_at, why = current
-        if version != change.expected or (job.state is _ASSIGNED and not self._hold(job)):
+        if version != change.expected or (job.state is _ASSIGNED and not self._hold(job.attempt)):
             return Outcome(applied=False, jobs=self._stored(seq))
         is_open = job.state in _OPEN
         attempt = job.attempts[-1] if job.attempts else None
@@ -291,9 +295,8 @@ class Transaction:
         """Note what is told to others; `needs`: the class whose queue changed."""
         self._events += [rows.event(self._writer, seq, needs, event) for event in events]
 
-    def _hold(self, job: Job) -> bool:
-        """Take a slot of the worker that a job is assigned to; return whether there was one."""
-        attempt = job.attempt
+    def _hold(self, attempt: Attempt) -> bool:
+        """Take a slot of the worker that an attempt is to run on; return whether there was one."""
         return self._slots.take(rows.text(attempt.worker_id), rows.text(attempt.host_id))
 
     def _release(self, worker: rows.Text, attempts: str, job: Job) -> None:

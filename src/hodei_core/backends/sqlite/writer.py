@@ -21,6 +21,7 @@ from hodei_core.ports import Change, Needs, Outcome
 logger: logging.Logger = logging.getLogger(__name__)
 
 _EARLY_SECONDS = 0.5
+_EVENTS_TRIMMED = 1_000  # events told between two removals of the oldest
 _CLOCK = SystemClock()
 _COUNT_FAILED = """
 insert into meta (name, value) values ('failed_commits', '1')
@@ -117,6 +118,7 @@ class WritingConnection(sqlite3.Connection):
         super().__init__(*args, **kwargs)
         self._classes: dict[Needs, int] = {}
         self._patience = BUSY_SECONDS
+        self._told = _EVENTS_TRIMMED  # so that an opening for one job removes them, too
         self.place: Place | None = None
         """Where its file must be for it to write."""
 
@@ -155,6 +157,10 @@ class WritingConnection(sqlite3.Connection):
             transaction = Transaction(self, self._classes, number)
             outcomes = [transaction.make(call.changes) for call in calls]
             transaction.finish()
+            told = self._told + transaction.told
+            if told > _EVENTS_TRIMMED:
+                transaction.trim_events()
+                told = 0
             committing = True
             self.execute("commit")
         except BaseException:
@@ -165,6 +171,7 @@ class WritingConnection(sqlite3.Connection):
             raise
         if self.checkpoints is not None:
             self.checkpoints.committed(self)
+        self._told = told
         self._classes.update(transaction.added)
         for call, made in zip(calls, outcomes, strict=True):
             call.outcomes = made
