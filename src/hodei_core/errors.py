@@ -139,10 +139,13 @@ class StoreFullError(HodeiError, RuntimeError):
 class StoreInvalidError(HodeiError, RuntimeError):
     """The store's content cannot be read by this version of the library; it was not touched."""
 
-    def __init__(self, message: str, *, job_id: str = "") -> None:
+    def __init__(self, message: str, *, job_id: str = "", gone: bool = False) -> None:
         super().__init__(message)
         self.job_id = job_id
         """The job that cannot be read, if it is that alone."""
+
+        self.gone = gone
+        """Whether all of it is gone: it was deleted or replaced while it was open."""
 
 
 class ProvisionError(HodeiError, RuntimeError):

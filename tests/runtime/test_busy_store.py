@@ -17,9 +17,11 @@ from hodei_core import (
     Reason,
     RetryPolicy,
     StoreBusyError,
+    StoreInvalidError,
 )
 from hodei_core.backends.memory import MemoryStore
 from hodei_core.ports import Change, JobQueue, JobRepository, Outcome
+from hodei_core.testing import Act, ScriptedProvider, simulated
 from tests.runtime.workshop import LIMIT, Workshop
 
 
@@ -31,6 +33,7 @@ class Busy:
         self._odd: dict[str, bool] = {}
         self.begun = False
         self.always = False
+        self.gone = False
 
     def check(self, name: str) -> None:
         task = anyio.get_current_task().name or ""
@@ -39,6 +42,8 @@ class Busy:
         self._odd[name] = not self._odd.get(name, False)
         if self._odd[name] or self.always:
             self.refused[name] = self.refused.get(name, 0) + 1
+            if self.gone:
+                raise StoreInvalidError("it was deleted", gone=True)
             msg = f"{name}: somebody else holds it"
             raise StoreBusyError(msg)
 
@@ -128,6 +133,72 @@ async def test_leaving_does_not_wait_for_ever_for_a_store_that_refuses_for_ever(
     with anyio.fail_after(LIMIT):
         async with Hodei(store, providers=[workshop.provider()], shutdown_timeout=0.1):
             store.busy.begun = store.busy.always = True
+
+
+class DurableStore(BusyStore):
+    """Stands for one that outlives its host."""
+
+    durable = True
+
+
+async def leave(hodei: Hodei, store: BusyStore, workshop: Workshop, *, gone: bool) -> float:
+    """Leave while a job runs and its store refuses; return how many seconds that took."""
+    async with hodei:
+        await hodei.submit("hang")
+        await workshop.has_started("hang")
+        store.busy.begun = store.busy.always = True
+        store.busy.gone = gone
+        began = anyio.current_time()
+    return anyio.current_time() - began
+
+
+@simulated
+async def test_what_is_interrupted_and_cannot_be_recorded_holds_nobody_up_for_ever(
+    workshop: Workshop, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = DurableStore()
+    hodei = Hodei(store, providers=[workshop.provider()], shutdown_timeout=1)
+    assert 15 <= await leave(hodei, store, workshop, gone=False) <= 1 + 15 + 2 + 2
+    assert "how 1 attempts ended could not be recorded" in caplog.text
+
+
+@simulated
+async def test_a_store_that_is_gone_keeps_nobody_who_leaves(workshop: Workshop) -> None:
+    store = DurableStore()
+    hodei = Hodei(store, providers=[workshop.provider()], shutdown_timeout=1)
+    assert await leave(hodei, store, workshop, gone=True) <= 1 + 2 + 0.5 + 0.5
+
+
+@simulated
+async def test_a_worker_whose_loss_cannot_be_recorded_keeps_nobody_who_leaves_either() -> None:
+    store, provider = DurableStore(), ScriptedProvider(Act(ends=False))
+    async with Hodei(store, providers=[provider], shutdown_timeout=1) as hodei:
+        await hodei.submit("x")
+        await anyio.sleep(1)
+        store.busy.begun = store.busy.always = store.busy.gone = True
+        provider.lose(provider.alive[0])
+        await anyio.sleep(1)
+        began = anyio.current_time()
+    assert anyio.current_time() - began <= 1 + 2 + 0.5 + 0.5
+    assert not provider.alive
+
+
+@simulated
+async def test_a_store_that_was_gone_for_a_moment_has_what_ended_when_the_block_was_left(
+    workshop: Workshop,
+) -> None:
+    store = DurableStore()
+
+    async def come_back() -> None:
+        await anyio.sleep(1 + 1.5)
+        store.busy.begun = False
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(come_back)
+        hodei = Hodei(store, providers=[workshop.provider()], shutdown_timeout=1)
+        await leave(hodei, store, workshop, gone=True)
+    counts = await store.jobs.counts()
+    assert counts[JobState.FAILED] == 1
 
 
 async def test_a_store_that_is_busy_for_a_caller_says_so(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import anyio
@@ -9,6 +10,7 @@ import pytest
 
 from hodei_core import Backoff, Hodei, HodeiClosedError, JobStarted, JobState, Reason, RetryPolicy
 from hodei_core.backends.local import LocalProvider
+from tests.sqlite.helpers import make
 
 LIMIT = 20.0
 HANGS = "trap 'exit 0' TERM; sleep 60 & wait"
@@ -85,6 +87,47 @@ async def test_a_requeued_job_runs_again_under_the_next_host(tmp_path: Path) -> 
             result = await hodei.handle(job.id)
             assert result.ok
             assert [attempt.number for attempt in result.attempts] == [1, 2]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("way", ["normally", "timeout", "exception"])
+async def test_a_file_that_is_gone_keeps_nobody_who_leaves(
+    tmp_path: Path, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What took its place is left alone, and of the job nothing is left."""
+    path, other, end = (tmp_path / name for name in ("jobs.db", "other.db", "end"))
+    await make(other)
+    content = other.read_bytes()
+    hodei = Hodei(path, providers=[one_slot()], shutdown_timeout=0.2 if way == "timeout" else None)
+    with anyio.fail_after(LIMIT):
+        try:
+            async with hodei:
+                job = await hodei.submit(
+                    f"echo $$; until [ -e {end} ]; do sleep 0.01; done", grace=1
+                )
+                pid = int((await anext(aiter(job.logs()))).text)
+                for part in ("", "-wal", "-shm"):
+                    Path(f"{path}{part}").unlink()
+                other.rename(path)
+                left_at = anyio.current_time()
+                if way == "normally":
+                    end.touch()
+                if way == "exception":
+                    raise LeftError
+        except LeftError:
+            assert way == "exception"
+        assert anyio.current_time() - left_at < 8  # the job's grace and 2 s, on a busy machine
+    assert path.read_bytes() == content
+    assert not is_alive(pid)
+    assert "how 1 attempts ended could not be recorded: the store is gone" in caplog.text
+    assert f"leaving without the store: {path} was deleted or replaced" in caplog.text
 
 
 async def test_after_its_close_a_file_answers_no_more(tmp_path: Path) -> None:

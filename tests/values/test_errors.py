@@ -51,6 +51,7 @@ DATA: dict[str, dict[str, object]] = {
     "JobFailedError": {"result": a_result()},
     "JobNotFinalError": {"job_id": "j"},
     "QueueFullError": {"max_pending": 5},
+    "StoreInvalidError": {"job_id": "j", "gone": True},
     "ProvisionError": {"permanent": True},
 }
 

@@ -83,7 +83,8 @@ class Store(ABC):
         call has made all of the changes or none.
 
         Raises:
-            HodeiError: nothing was changed (StoreBusyError, StoreFullError, ...).
+            HodeiError: nothing was changed (StoreBusyError, StoreFullError, ...). One that sets
+                `StoreInvalidError.gone`, of reading sides too, keeps nobody who leaves waiting.
         """
 
     @abstractmethod

@@ -247,6 +247,17 @@ class Dispatcher:
         """How many attempts are under way, or about to be."""
         return len(self._recorder.runs) + self._assigner.underway + len(self._arrivals)
 
+    @property
+    def executing(self) -> bool:
+        """Whether an attempt has not ended yet; those that have may still be to be recorded.
+
+        What a lost worker had does not count: it ends when the loss is recorded, or at the close.
+        """
+        runs = self._recorder.runs.values()
+        return any(
+            run.ending is None and self._fleet.loss_of(run.worker_id) is None for run in runs
+        )
+
     def waits_of(self, needs: Needs) -> WaitLog | None:
         """Return what jobs with these needs wait for, and since when; None if there are none."""
         return self._assigner.log_of(needs)

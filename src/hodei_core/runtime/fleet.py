@@ -85,6 +85,9 @@ class Fleet:
         self.resting: bool = False
         """Whether nothing is provisioned, not even what is to be kept warm."""
 
+        self.recording: bool = True
+        """Whether its close waits for the rows of the last workers to be written."""
+
         self._given = tuple(providers)
         self._provided: dict[str, Provided] = {}
         self.view: SchedulerView = SchedulerView(self.index, self._provided)
@@ -286,7 +289,7 @@ class Fleet:
         self._closed.set()
         for member in self.members():
             member.end()
-        with anyio.move_on_after(_ROW_SECONDS):
+        with anyio.move_on_after(_ROW_SECONDS if self.recording else 0):
             await self._until(lambda: not self._members)
 
     async def until_closed(self, provider: str) -> bool:

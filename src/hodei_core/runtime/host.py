@@ -102,6 +102,7 @@ class Host:
         self._shutdown = Shutdown(
             store=store,
             dispatcher=self.dispatcher,
+            clock=clock,
             deadlines=self.deadlines,
             timeout=shutdown_timeout,
             how=lambda: self._stop,
@@ -252,12 +253,14 @@ class Host:
             self._neighbourhood.close()
         await self.persist(self._shutdown.run)
         late = self.dispatcher.running > 0
+        self.fleet.recording = not self._shutdown.gave_up
         await self.persist(self.fleet.close)
         if late:
             await self.persist(self._shutdown.finish)
         if self._neighbourhood is not None:
             await self._neighbourhood.leave()
-        if self._follower is not None and self._stop is not Stop.BROKEN:
+        silent = self._stop is Stop.BROKEN or self._shutdown.gave_up
+        if self._follower is not None and not silent:
             with anyio.move_on_after(_LAST_NEWS_SECONDS):
                 await self._follower.catch_up()
         return None

@@ -8,7 +8,8 @@ from datetime import timedelta
 
 import anyio
 
-from hodei_core.errors import HodeiError
+from hodei_core.clock import Clock
+from hodei_core.errors import HodeiError, StoreInvalidError
 from hodei_core.ports import Store
 from hodei_core.runtime.deadlines import Deadlines
 from hodei_core.runtime.dispatcher import Dispatcher
@@ -39,17 +40,24 @@ class Shutdown:
         *,
         store: Store,
         dispatcher: Dispatcher,
+        clock: Clock,
         deadlines: Deadlines,
         timeout: timedelta | None,
         how: Callable[[], Stop | None],
         request_stop: Callable[[Stop], None],
     ) -> None:
+        self.gave_up: bool = False
+        """Whether the store was gone when what had ended was to be recorded."""
+
         self._store = store
         self._dispatcher = dispatcher
+        self._clock = clock
         self._deadlines = deadlines
         self._timeout = timeout
         self._how = how
         self._request_stop = request_stop
+        self._gone_since: float | None = None
+        self._looking = False
 
     async def run(self) -> None:
         """Wait for what the way of stopping allows to end, and end the rest."""
@@ -71,6 +79,13 @@ class Shutdown:
             return
         with anyio.move_on_after(_RECORD_SECONDS):
             await self._dispatcher.until(self._idle)
+        if self._dispatcher.running:
+            logger.error(
+                "how %d attempts ended could not be recorded%s",
+                self._dispatcher.running,
+                ": the store is gone" if self.gave_up else "",
+                extra={"action": "shutdown"},
+            )
         if not self._store.durable:
             await self._end_pending()
 
@@ -96,14 +111,55 @@ class Shutdown:
         if self._store.durable:
             self._dispatcher.draining = True
         met = self._idle if self._dispatcher.draining else self._quiet
-        await self._dispatcher.until(met)
+
+        async def waited() -> bool:
+            return self._how() is not Stop.NORMALLY or await met()
+
+        await self._dispatcher.until(waited)
 
     async def _idle(self) -> bool:
-        return self._how() is Stop.BROKEN or not self._dispatcher.running
+        if self._how() is Stop.BROKEN or not self._dispatcher.running:
+            return True
+        if self._store.durable and not self.gave_up:
+            await self._look_for_store()
+        return self.gave_up
+
+    async def _look_for_store(self) -> None:
+        """Give up, if the store is gone for longer than recording what ended may take.
+
+        Looks by itself from now on: a dispatcher that asks a store again and again takes no step.
+        """
+        if not self._looking:
+            self._looking = True
+            self._deadlines.after(_STORE_PAUSE, self._look_again)
+        error = None if self._dispatcher.executing else await self._loss()
+        if error is None:
+            self._gone_since = None
+            return
+        now = self._clock.monotonic()
+        if self._gone_since is None:
+            self._gone_since = now
+        if now - self._gone_since >= _RECORD_SECONDS:
+            self.gave_up = True
+            logger.error("leaving without the store: %s", error, extra={"action": "shutdown"})
+
+    def _look_again(self) -> None:
+        self._looking = False
+        self._dispatcher.tell_watchers()
+
+    async def _loss(self) -> HodeiError | None:
+        """Return what the store says if it is gone, and not just out of order for a while."""
+        try:
+            await self._store.jobs.counts()
+        except StoreInvalidError as error:
+            return error if error.gone else None
+        except HodeiError:
+            return None
+        return None
 
     async def _quiet(self) -> bool:
         try:
-            return self._how() is not Stop.NORMALLY or await nothing_left(self._store)
+            return await nothing_left(self._store)
         except HodeiError as error:  # asked again soon, unless it is to stop at once by then
             logger.warning("the store could not count its jobs: %s", error)
             self._deadlines.after(_STORE_PAUSE, self._dispatcher.tell_watchers)

@@ -60,11 +60,11 @@ class Place:
         """Refuse to go on with a file that nobody else would find.
 
         Raises:
-            StoreInvalidError: it was deleted or replaced.
+            StoreInvalidError: it was deleted or replaced; `gone` is set.
         """
         if self.is_lost():
             msg = f"{self._path} was deleted or replaced while it was open"
-            raise StoreInvalidError(msg)
+            raise StoreInvalidError(msg, gone=True)
 
 
 def check_sqlite(version: tuple[int, ...]) -> None:
