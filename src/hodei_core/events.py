@@ -80,7 +80,7 @@ class JobStuck(JobEvent):
 
     waited: timedelta
     explanation: str
-    """Why it is still where it is."""
+    """Why it is still where it is; how many are ahead of it is not counted."""
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)

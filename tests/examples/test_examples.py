@@ -34,7 +34,7 @@ PRINTED = {
     ],
     "events.py": [
         r"waiting: It is PENDING: every worker that fits is in use \(it is the next\)\.",
-        r"waiting: JobStuck: It is PENDING: every worker that fits is in use \(it is the next\)\.",
+        r"waiting: JobStuck: It is PENDING: every worker that fits is in use\.",
         "slow: JobFinished SUCCEEDED, exit code 0",
         "waiting: JobFinished SUCCEEDED, exit code 0",
         "flaky: JobRetried after attempt 1 ended by EXIT_CODE",

@@ -10,12 +10,14 @@ from hodei_core import (
     Hodei,
     JobFinished,
     JobHandle,
+    JobId,
     JobState,
     JobStuck,
     Reason,
     RetryPolicy,
     WaitingFor,
 )
+from hodei_core.backends.memory import MemoryStore
 from hodei_core.testing import FakeClock
 from tests.runtime.scripted import ScriptedProvider
 from tests.runtime.workshop import LIMIT, Workshop
@@ -248,6 +250,37 @@ async def test_job_stuck_is_published_once_per_wait_with_the_reason(workshop: Wo
     assert [event.job_id for event in stuck] == [first.id, second.id]
     assert stuck[0].waited == timedelta(seconds=300)
     assert "every worker that fits is in use" in stuck[0].explanation
+
+
+async def test_nobody_counts_who_is_ahead_of_a_stuck_job_unless_asked(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, clock = MemoryStore(), FakeClock()
+    counted: list[JobId] = []
+    count = store.queue.position
+
+    async def position(job_id: JobId) -> int | None:
+        counted.append(job_id)
+        return await count(job_id)
+
+    monkeypatch.setattr(store.queue, "position", position)
+    with anyio.fail_after(LIMIT):
+        async with Hodei(store, providers=[workshop.provider()], clock=clock) as hodei:
+            async with hodei.events(JobStuck) as stream:
+                await hodei.submit("gate a")
+                await workshop.has_started("gate a")
+                jobs = await hodei.submit_many(["exit 0"] * 3)
+                clock.advance(300)
+                for job in jobs:
+                    event = await anext(aiter(stream))
+                    assert isinstance(event, JobStuck)
+                    assert event.job_id == job.id
+                    summary, *_ = event.explanation.splitlines()
+                    assert summary == "It is PENDING: every worker that fits is in use."
+            assert counted == []
+            assert [(await job.explain()).position for job in jobs] == [0, 1, 2]
+            assert "(2 ahead of it)" in str(await jobs[2].explain())
+            workshop.open("a")
 
 
 async def test_other_work_goes_on_while_many_stuck_jobs_are_told_of(workshop: Workshop) -> None:

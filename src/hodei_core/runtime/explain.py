@@ -54,7 +54,7 @@ class Situation(Value):
     """What jobs with its needs wait for."""
 
     position: int | None = None
-    """Jobs ahead of it in its class; None unless it is eligible."""
+    """Jobs ahead of it in its class; None unless it is eligible and they were counted."""
 
     workers: tuple[WorkerNote, ...] = ()
     providers: tuple[ProviderView, ...] = ()
@@ -147,10 +147,8 @@ def _due(situation: Situation) -> str:
     able = [provider for provider in situation.providers if _could(needs, provider.offer)]
     making = "; ".join(f"{p.name} has {_making(p, situation.now)}" for p in able if p.arriving)
     if serving:
-        ahead = situation.position or 0
-        turn = "it is the next" if not ahead else f"{ahead} ahead of it"
         more = f", and {making}" if making else ""
-        return f"every worker that fits is in use{more} ({turn})"
+        return f"every worker that fits is in use{more}{_turn(situation.position)}"
     if making:
         return making
     far = [_far(host, offer) for host, offer in situation.elsewhere if _could(needs, offer)]
@@ -163,6 +161,12 @@ def _due(situation: Situation) -> str:
     if len(obstacles) == len(able):
         return f"no worker is there, and none can be made now ({'; '.join(obstacles)})"
     return "no worker is there; a provider that fits is to make one"
+
+
+def _turn(ahead: int | None) -> str:
+    if ahead is None:
+        return ""
+    return f" ({ahead} ahead of it)" if ahead else " (it is the next)"
 
 
 def _elsewhere(far: list[str]) -> str:

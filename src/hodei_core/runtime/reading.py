@@ -210,8 +210,8 @@ class Reading(LogReader):
 
     # Explanations
 
-    async def explain(self, job: Job) -> Explanation:
-        """Return why a job is where it is."""
+    async def explain(self, job: Job, *, counted: bool = True) -> Explanation:
+        """Return why a job is where it is; `counted`: with its position, which costs a count."""
         host = self._host
         if job.state is not JobState.PENDING:
             loss = None if job.state.is_final else host.loss_of(job.attempt.worker_id)
@@ -238,7 +238,7 @@ class Reading(LogReader):
                 job=job,
                 now=host.clock.now(),
                 log=host.dispatcher.waits_of(Needs.of(job.spec)),
-                position=await self._store.queue.position(job.id),
+                position=await self._store.queue.position(job.id) if counted else None,
                 workers=notes + await workers_elsewhere(self._store, mine),
                 elsewhere=await offers_elsewhere(self._store, host.fleet.host_id),
                 providers=tuple(host.fleet.view.providers()),

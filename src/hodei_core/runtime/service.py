@@ -231,5 +231,5 @@ class Service:
         return await self.reading.explain(await self.reading.job(job_id))
 
     async def explain_text(self, job: Job) -> str:
-        """Return the same in words, of a job as it was read."""
-        return str(await self.reading.explain(job))
+        """Return the same in words, of a job as it was read, at a cost that no queue adds to."""
+        return str(await self.reading.explain(job, counted=False))
