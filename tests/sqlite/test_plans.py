@@ -158,9 +158,13 @@ async def test_nothing_that_is_shown_is_looked_for_in_a_whole_table(traced: Trac
     traced.statements.clear()
     store = traced.store
     live = frozenset({JobState.PENDING, JobState.RUNNING})
+    ended = frozenset({JobState.FAILED, JobState.CANCELLED})
     for matching in (
         JobFilter(states=frozenset({JobState.FAILED})),
         JobFilter(states=live),
+        JobFilter(states=ended),
+        JobFilter(states=ended | live),
+        JobFilter(states=frozenset(JobState)),
         JobFilter(name="some"),
         JobFilter(labels={"kind": "rare"}),
     ):
@@ -191,6 +195,22 @@ async def test_nothing_that_is_shown_is_looked_for_in_a_whole_table(traced: Trac
 
 
 async def test_a_look_through_all_jobs_is_seen(traced: Traced) -> None:
-    several = frozenset({JobState.FAILED, JobState.CANCELLED})
-    await traced.store.jobs.select(JobFilter(states=several), limit=10)
+    await traced.store.jobs.counts()
+    assert traced.scans(traced.store.path) == []
+    traced.statements.append("select seq from jobs where message = 'x' order by seq desc")
     assert len(traced.scans(traced.store.path)) == 1
+
+
+async def test_jobs_of_several_states_are_read_from_an_index_of_each(traced: Traced) -> None:
+    await accepted(traced, SPEC)
+    states = frozenset({JobState.FAILED, JobState.CANCELLED, JobState.PENDING})
+    traced.statements.clear()
+    await traced.store.jobs.select(JobFilter(states=states), limit=10)
+    (statement,) = traced.statements
+    connection = sqlite3.connect(traced.store.path)
+    steps = [row[-1] for row in connection.execute(f"explain query plan {statement}")]
+    connection.close()
+    ordered = [step for step in steps if "INDEX jobs_final (state=?)" in step]
+    assert len(ordered) == 2
+    assert any("jobs_live" in step for step in steps)
+    assert not any("ORDER BY" in step for step in steps)

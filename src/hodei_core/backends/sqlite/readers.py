@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 
-from hodei_core.backends.sqlite import rows
+from hodei_core.backends.sqlite import listing, rows
 from hodei_core.backends.sqlite.unreadable import UNREADABLE, readable
 from hodei_core.clock import Clock
 from hodei_core.errors import JobNotFoundError, StoreInvalidError
@@ -31,7 +31,6 @@ from hodei_core.workers import Worker
 Select = Callable[[str, Sequence[Any]], Awaitable[list[tuple[Any, ...]]]]
 """Returns the rows of a statement."""
 
-_JOBS = f"select {rows.JOB_COLUMNS} from jobs j join specs s on s.seq = j.seq"
 # By order of `seq` all jobs would be looked through.
 _HELD = (
     f"select {rows.JOB_COLUMNS} from jobs j indexed by jobs_held join specs s on s.seq = j.seq "
@@ -49,7 +48,7 @@ with recursive classes (needs) as (
 select n.content from classes c join needs n on n.id = c.needs
 """
 _PEEK = f"""
-{_JOBS}
+{listing.JOBS}
 where j.queued = 1 and j.needs = (select id from needs where content = ?)
     and (j.cover_host is null or j.cover_host in ({{mine}}) or j.cover_until <= ?
         or j.cover_host not in (select id from hosts))
@@ -79,9 +78,6 @@ async def jobs_of(found: Sequence[tuple[Any, ...]]) -> list[Job]:
     return jobs
 
 
-_LAST = "\U0010ffff"  # above every character of an id
-
-
 class SqliteJobRepository(JobRepository):
     """Jobs by id and by filter; `list_rows` is for what may take long."""
 
@@ -90,7 +86,7 @@ class SqliteJobRepository(JobRepository):
         self._list = list_rows
 
     async def get(self, job_id: JobId) -> Job | None:
-        found = await self._select(f"{_JOBS} where j.id = ?", (rows.text(job_id),))
+        found = await self._select(f"{listing.JOBS} where j.id = ?", (rows.text(job_id),))
         if not found:
             return None
         try:
@@ -109,52 +105,19 @@ class SqliteJobRepository(JobRepository):
                 msg = f"no job {after!r}"
                 raise JobNotFoundError(msg, job_id=after)
             before = found[0][0]
-        conditions, arguments = _conditions(matching)
         jobs: list[Job] = []
         while limit is None or len(jobs) < limit:
             most = _PAGE if limit is None else min(_PAGE, limit - len(jobs))
-            where = [*conditions, *(["j.seq < ?"] if before is not None else [])]
-            bounds = () if before is None else (before,)
-            page = await self._list(
-                f"{_JOBS} {'where ' if where else ''}{' and '.join(where)} "
-                "order by j.seq desc limit ?",
-                (*arguments, *bounds, most),
-            )
-            jobs += await jobs_of(page)
-            if len(page) < most:
+            found = await self._list(*listing.page(matching, before, most))
+            jobs += await jobs_of(found)
+            if len(found) < most:
                 break
-            before = page[-1][0]
+            before = found[-1][0]
         return jobs
 
     async def counts(self) -> Mapping[JobState, int]:
         found: dict[str, int] = dict(await self._select("select state, jobs from counts", ()))
         return {state: found.get(state.value, 0) for state in JobState}
-
-
-def _conditions(matching: JobFilter) -> tuple[list[str], list[Any]]:
-    conditions: list[str] = []
-    arguments: list[Any] = []
-    if matching.states is not None:
-        states = sorted(state.value for state in matching.states)
-        conditions.append(f"j.state in ({', '.join('?' * len(states))})")
-        arguments += states
-        # What the states say already, once more for the indexes of live and of final jobs. Several
-        # final states are no range of theirs: all of those jobs would be sorted.
-        if states and all(not state.is_final for state in matching.states):
-            conditions.append("j.finished_at is null")
-        elif len(states) == 1:
-            conditions.append("j.finished_at is not null")
-    if matching.name is not None:
-        conditions.append("j.name = ?")
-        arguments.append(rows.text(matching.name))
-    if matching.id_prefix:
-        # Two bounds, which the index of ids answers; "like" would neither use it nor be exact.
-        conditions += ["j.id >= ?", "j.id < ?"]
-        arguments += [rows.text(matching.id_prefix), rows.text(matching.id_prefix + _LAST)]
-    for name, value in matching.labels.items():
-        conditions.append("j.seq in (select seq from labels where name = ? and value = ?)")
-        arguments += [rows.text(name), rows.text(value)]
-    return conditions, arguments
 
 
 class SqliteJobQueue(JobQueue):
@@ -203,7 +166,7 @@ class SqliteJobQueue(JobQueue):
     ) -> list[Job]:
         seen = (-1, 0) if after is None else (rows.instant(after[0]), after[1])
         return await self._first(
-            f"{_JOBS} where j.queued = 1 and j.due_at <= ? and (j.due_at, j.seq) > (?, ?) "
+            f"{listing.JOBS} where j.queued = 1 and j.due_at <= ? and (j.due_at, j.seq) > (?, ?) "
             "order by j.due_at, j.seq limit ? offset ?",
             (rows.instant(before), *seen),
             limit,
@@ -212,7 +175,7 @@ class SqliteJobQueue(JobQueue):
     async def expiring(self, after: tuple[datetime, int] | None, limit: int) -> list[Job]:
         seen = (-1, 0) if after is None else (rows.instant(after[0]), after[1])
         return await self._first(
-            f"{_JOBS} where j.expires_at is not null and (j.expires_at, j.seq) > (?, ?) "
+            f"{listing.JOBS} where j.expires_at is not null and (j.expires_at, j.seq) > (?, ?) "
             "order by j.expires_at, j.seq limit ? offset ?",
             seen,
             limit,

@@ -120,6 +120,33 @@ class RepositoryContract(StoreSuite):
                 last = page[-1].id
             assert seen == names[::-1]
 
+    async def test_pages_of_several_states_show_each_job_once_in_order(self) -> None:
+        async with self.opened() as driver:
+            await driver.add_worker()
+            names = [f"job-{number:02}" for number in range(24)]
+            for number, name in enumerate(names):
+                job = await driver.add(name)
+                if number % 4 == 1:
+                    await driver.cancel(job)
+                elif number % 4 == 2:
+                    await driver.finish(job)
+                elif number % 4 == 3:
+                    await driver.start(await driver.assign(job))
+            for states, wanted in (
+                ({JobState.CANCELLED, JobState.SUCCEEDED}, (1, 2)),
+                ({JobState.CANCELLED, JobState.PENDING, JobState.RUNNING}, (0, 1, 3)),
+                ({JobState.FAILED, JobState.TIMED_OUT}, ()),
+                (set(JobState), (0, 1, 2, 3)),
+            ):
+                matching = JobFilter(states=frozenset(states))
+                seen: list[str] = []
+                last: JobId | None = None
+                while page := await driver.store.jobs.select(matching, limit=5, after=last):
+                    seen += ids(page)
+                    last = page[-1].id
+                found = [name for number, name in enumerate(names) if number % 4 in wanted]
+                assert seen == found[::-1]
+
     async def test_a_page_may_follow_a_job_that_the_filter_leaves_out(self) -> None:
         async with self.opened() as driver:
             for name, label in (("a", "x"), ("b", "y"), ("c", "x")):
