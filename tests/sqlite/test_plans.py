@@ -214,3 +214,21 @@ async def test_jobs_of_several_states_are_read_from_an_index_of_each(traced: Tra
     assert len(ordered) == 2
     assert any("jobs_live" in step for step in steps)
     assert not any("ORDER BY" in step for step in steps)
+
+
+async def test_numbers_of_classes_are_remembered_up_to_a_bound(traced: Traced) -> None:
+    for first in range(0, 3_000, 100):
+        numbers = range(first, first + 100)
+        specs = [JobSpec("a", requires={"place": str(number)}) for number in numbers]
+        submissions = (
+            Submission(id=JobId(f"job-{n}"), spec=s, at=AT)
+            for n, s in zip(numbers, specs, strict=True)
+        )
+        await traced.apply(Accept(tuple(submissions)))
+    spec = JobSpec("a", requires={"place": "0"})
+    (outcome,) = await traced.apply(Accept((Submission(id=JobId("again"), spec=spec, at=AT),)))
+    assert outcome.new == (True,)
+    writing = traced.store._writing
+    assert writing is not None
+    assert len(writing._conn._classes) <= 1_124  # type: ignore[attr-defined]
+    assert len(await traced.store.queue.peek(Needs.of(spec), 9)) == 2

@@ -1,7 +1,8 @@
 """The dispatcher: the one task that moves jobs.
 
 Each of its steps gathers what happened (attempts that ended, requests, deadlines), decides
-what follows, writes all of it in one transaction, and tells about it afterwards.
+what follows, writes all of it in one transaction, and tells about it afterwards. What decides is
+in modules of its own; what is here is the state of that one task, and who may touch it.
 """
 
 from __future__ import annotations

@@ -9,8 +9,6 @@ from hodei_core.backends.sqlite import rows
 from hodei_core.ports import JobFilter
 from hodei_core.states import JobState
 
-JOBS = f"select {rows.JOB_COLUMNS} from jobs j join specs s on s.seq = j.seq"
-
 _LAST = "\U0010ffff"  # above every character of an id
 _FIRST_OF = "select * from (select j.seq from jobs j where {where} order by j.seq desc limit ?)"
 
@@ -29,7 +27,7 @@ def page(matching: JobFilter, before: int | None, most: int) -> tuple[str, list[
         seqs = " union all ".join(_FIRST_OF.format(where=where) for where, _ in parts)
         where = f"j.seq in ({seqs})"
         arguments = [argument for _, given in parts for argument in (*given, most)]
-    return f"{JOBS} where {where} order by j.seq desc limit ?", [*arguments, most]
+    return f"{rows.JOBS} where {where} order by j.seq desc limit ?", [*arguments, most]
 
 
 def _groups(matching: JobFilter) -> Sequence[Sequence[JobState]]:

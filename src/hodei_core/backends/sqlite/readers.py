@@ -48,7 +48,7 @@ with recursive classes (needs) as (
 select n.content from classes c join needs n on n.id = c.needs
 """
 _PEEK = f"""
-{listing.JOBS}
+{rows.JOBS}
 where j.queued = 1 and j.needs = (select id from needs where content = ?)
     and (j.cover_host is null or j.cover_host in ({{mine}}) or j.cover_until <= ?
         or j.cover_host not in (select id from hosts))
@@ -86,7 +86,7 @@ class SqliteJobRepository(JobRepository):
         self._list = list_rows
 
     async def get(self, job_id: JobId) -> Job | None:
-        found = await self._select(f"{listing.JOBS} where j.id = ?", (rows.text(job_id),))
+        found = await self._select(f"{rows.JOBS} where j.id = ?", (rows.text(job_id),))
         if not found:
             return None
         try:
@@ -166,7 +166,7 @@ class SqliteJobQueue(JobQueue):
     ) -> list[Job]:
         seen = (-1, 0) if after is None else (rows.instant(after[0]), after[1])
         return await self._first(
-            f"{listing.JOBS} where j.queued = 1 and j.due_at <= ? and (j.due_at, j.seq) > (?, ?) "
+            f"{rows.JOBS} where j.queued = 1 and j.due_at <= ? and (j.due_at, j.seq) > (?, ?) "
             "order by j.due_at, j.seq limit ? offset ?",
             (rows.instant(before), *seen),
             limit,
@@ -175,7 +175,7 @@ class SqliteJobQueue(JobQueue):
     async def expiring(self, after: tuple[datetime, int] | None, limit: int) -> list[Job]:
         seen = (-1, 0) if after is None else (rows.instant(after[0]), after[1])
         return await self._first(
-            f"{listing.JOBS} where j.expires_at is not null and (j.expires_at, j.seq) > (?, ?) "
+            f"{rows.JOBS} where j.expires_at is not null and (j.expires_at, j.seq) > (?, ?) "
             "order by j.expires_at, j.seq limit ? offset ?",
             seen,
             limit,

@@ -46,6 +46,9 @@ JOB_COLUMNS = (
 )
 """What `job` makes a job of, from `jobs j` and `specs s`."""
 
+JOBS = f"select {JOB_COLUMNS} from jobs j join specs s on s.seq = j.seq"
+"""A statement that shows jobs, for `job`; conditions are to follow."""
+
 Text = Any
 """A text as SQLite has it: bytes, if it holds what UTF-8 has no place for."""
 

@@ -49,7 +49,6 @@ _PENDING = JobState.PENDING.value
 _ASSIGNED = JobState.ASSIGNED
 _OPEN = (JobState.ASSIGNED, JobState.RUNNING)
 
-_JOBS = f"select {rows.JOB_COLUMNS} from jobs j join specs s on s.seq = j.seq"
 _CURRENT = """
 select seq, needs, queued, state, version, attempt, worker, attempts, cancel_at, cancel_reason
 from jobs where id = ?
@@ -143,7 +142,7 @@ class Transaction:
 
     def _stored(self, seq: int) -> tuple[Job, ...]:
         """Return a job as it is stored; nothing if it cannot be read."""
-        found = self._sql(f"{_JOBS} where j.seq = ?", (seq,)).fetchall()
+        found = self._sql(f"{rows.JOBS} where j.seq = ?", (seq,)).fetchall()
         return tuple(readable("job", found, rows.job, lambda row: row[1]))
 
     def _class(self, needs: Needs) -> int:
@@ -315,7 +314,7 @@ class Transaction:
         at, reason = rows.instant(request.at), rows.text(request.reason)
         jobs: list[Job] = []
         for job_id in change.job_ids:
-            found = self._sql(f"{_JOBS} where j.id = ?", (rows.text(job_id),)).fetchall()
+            found = self._sql(f"{rows.JOBS} where j.id = ?", (rows.text(job_id),)).fetchall()
             for job in readable("job", found, rows.job, lambda row: row[1]):
                 jobs.append(job)
                 if not job.state.is_final:
@@ -328,7 +327,7 @@ class Transaction:
 
     def _mark_due(self, change: MarkDue) -> Outcome:
         found = self._sql(
-            f"{_JOBS} where j.queued = {rows.LATER} and j.due_at <= ? "
+            f"{rows.JOBS} where j.queued = {rows.LATER} and j.due_at <= ? "
             "order by j.priority desc, j.seq",
             (rows.instant(change.now),),
         ).fetchall()

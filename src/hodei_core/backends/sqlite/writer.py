@@ -22,6 +22,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 _EARLY_SECONDS = 0.5
 _EVENTS_TRIMMED = 1_000  # events told between two removals of the oldest
+_REMEMBERED = 1_024  # classes of needs whose numbers are kept; more are looked up again
 _CLOCK = SystemClock()
 _COUNT_FAILED = """
 insert into meta (name, value) values ('failed_commits', '1')
@@ -172,6 +173,8 @@ class WritingConnection(sqlite3.Connection):
         if self.checkpoints is not None:
             self.checkpoints.committed(self)
         self._told = told
+        if len(self._classes) >= _REMEMBERED:
+            self._classes.clear()
         self._classes.update(transaction.added)
         for call, made in zip(calls, outcomes, strict=True):
             call.outcomes = made
