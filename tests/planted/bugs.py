@@ -69,7 +69,7 @@ BUGS = (
     Bug(
         "wake nobody when a slot is freed",
         "runtime/assigner.py",
-        "            self._backlog.wake(self._fleet.index[worker_id].offer)\n",
+        "            self._backlog.wake(self._fleet.index[attempt.worker_id].offer)\n",
         "            pass\n",
     ),
     Bug(
@@ -234,7 +234,7 @@ BUGS = (
     Bug(
         "let a host assign that was given up",
         "backends/sqlite/slots.py",
-        "if host_id is not None and not self._is_registered(host_id):",
+        "if not self._is_registered(host_id):",
         "if False:",
         ("tests/simulation/test_shadow.py", "tests/contracts/test_sqlite_store.py"),
         simulated=False,
@@ -260,11 +260,25 @@ BUGS = (
     Bug(
         "submit in two transactions",
         "backends/sqlite/transaction.py",
-        "        self._counts[_PENDING] += 1\n        self._tell(seq, needs if",
+        "        self._counts[job.state.value] += 1\n        self._tell(seq, needs if",
         '        self._sql("commit")\n        self._sql("begin immediate")\n'
-        "        self._counts[_PENDING] += 1\n        self._tell(seq, needs if",
+        "        self._counts[job.state.value] += 1\n        self._tell(seq, needs if",
         ("tests/kill/test_kill.py",),
         simulated=False,
+    ),
+    Bug(
+        "keep the slot of a job that was not stored",
+        "runtime/arrivals.py",
+        "            else:\n                self._let_go(attempt, submitted)\n",
+        "",
+        ("tests/runtime/test_arrivals.py",),
+    ),
+    Bug(
+        "begin nothing whose submission got no answer",
+        "runtime/arrivals.py",
+        "                found.append(job)\n",
+        "                pass\n",
+        ("tests/sqlite/test_unanswered.py",),
     ),
     Bug(
         "start before it is written down",

@@ -171,6 +171,11 @@ class IndexMachine(RuleBasedStateMachine):
             assert self.index.kept(worker_id) == self.kept.get(worker_id)
 
     @invariant()
+    def there_is_room_where_a_slot_is_free(self) -> None:
+        free = any(worker.taking and worker.slots_free for worker in self.index.workers())
+        assert self.index.has_room == (free or bool(self.kept))
+
+    @invariant()
     def the_same_offers_match(self) -> None:
         for wants in NEEDS:
             matching = self.index.matching(wants)

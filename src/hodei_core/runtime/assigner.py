@@ -204,8 +204,10 @@ class Assigner:
 
         Nothing is ahead of it that might be placed. Returns the attempt that may then begin.
         """
+        if self._drained is not None or not self._fleet.index.has_room or self.has_work():
+            return None
         needs = Needs.of(job.spec)
-        if self._drained is not None or self.has_work() or self._backlog.get(needs) is not None:
+        if self._backlog.get(needs) is not None:
             return None
         try:
             decision = self._ask(needs, job)

@@ -91,6 +91,11 @@ class WorkerIndex:
             self._list(self._workers[worker_id])
 
     @property
+    def has_room(self) -> bool:
+        """Whether any worker may have a slot free: one that is kept counts as if it had."""
+        return bool(self._groups or self._kept)
+
+    @property
     def keeps(self) -> bool:
         """Whether any worker is kept."""
         return bool(self._kept)

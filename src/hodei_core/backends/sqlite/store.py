@@ -45,8 +45,8 @@ from hodei_core.retention import Retention
 _LOST: list[aiosqlite.Connection] = []
 """Connections to files that were deleted or replaced, kept open until the process ends."""
 
-_LOOK_SECONDS = 0.25  # between looks whether others wrote
-_PROBE_SECONDS = 0.15  # between looks at the locks of other hosts
+_LOOK_SECONDS = 0.2  # between looks whether others wrote, and at the locks of other hosts
+_LEAST_SECONDS = 0.01
 
 _DEFAULT_RETENTION = Retention()
 
@@ -246,7 +246,7 @@ class SqliteStore(Store):
             dead = [host_id for host_id in others if self._is_dead(host_id)]
             if dead:
                 return dead
-            await anyio.sleep(_PROBE_SECONDS if others else _LOOK_SECONDS)
+            await _next_look()
 
     async def _select(self, statement: str, arguments: Sequence[Any]) -> list[tuple[Any, ...]]:
         return await self._fetch(self._reader, statement, arguments)
@@ -287,7 +287,13 @@ class SqliteStore(Store):
             if version != self._data_version:
                 self._data_version = version
                 return
-            await anyio.sleep(_LOOK_SECONDS)
+            await _next_look()
+
+
+async def _next_look() -> None:
+    """Return at the next multiple of the time between looks: whoever looks wakes up together."""
+    left = _LOOK_SECONDS - SystemClock().monotonic() % _LOOK_SECONDS
+    await anyio.sleep(left if left > _LEAST_SECONDS else left + _LOOK_SECONDS)
 
 
 def _checked_retention(retention: object) -> Retention | None:
