@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 
 import anyio
 import pytest
@@ -150,6 +151,21 @@ async def test_a_slot_is_free_again_when_nothing_new_was_stored(workshop: Worksh
             assert (await hodei.run("exit 3")).exit_code == 3
     assert store.begun == ["exit 0", "exit 0", "exit 1", "exit 2", "exit 3"]
     assert workshop.started == ["exit 0", "exit 1", "exit 3"]
+
+
+async def test_a_drain_ends_though_a_slot_was_held_for_nothing_new(workshop: Workshop) -> None:
+    store = Watched()
+    with anyio.fail_after(LIMIT):
+        async with Hodei(store, providers=[workshop.provider()]) as hodei:
+            await hodei.run("exit 0", key="k")
+            store.hold_back(Accept)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(partial(hodei.submit, "exit 0", key="k"))
+                await store.stored.wait()
+                tasks.start_soon(hodei.drain)
+                await anyio.wait_all_tasks_blocked()
+                store.answer.set()
+    assert store.begun == ["exit 0", "exit 0"]
 
 
 async def test_none_begins_while_one_that_will_wait_is_on_its_way(workshop: Workshop) -> None:

@@ -154,19 +154,20 @@ class Dispatcher:
 
     def accepted(self, submissions: tuple[Submission, ...], outcome: Outcome) -> None:
         """Take note of what jobs were stored as."""
-        waiting = False
+        all_begin = True
         for submission, job, new in zip(submissions, outcome.jobs, outcome.new, strict=True):
             begins = self._arrivals.settle(submission, job)
             if new:
                 self._reporter.submitted(job)
             if begins:
                 self._begin(job)
-            elif new:
-                self._enqueue(job)
-                waiting = True
+            else:
+                all_begin = False
+                if new:
+                    self._enqueue(job)
         self._arrivals.over(submissions)
         self._untold = True
-        if waiting or self._reporter.heard:
+        if not all_begin or self._reporter.heard:  # a slot that was held for one may be free again
             self.wake()
 
     def unanswered(self, submissions: tuple[Submission, ...]) -> None:
