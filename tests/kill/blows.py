@@ -18,6 +18,7 @@ import attrs
 from tests.kill.plan import RUN_MARK
 
 ROOT = Path(__file__).parents[2]
+_ENVIRONMENT = dict(os.environ)  # once: runs are threads, and pytest changes it as they begin
 STORE_CALLS = {"pwrite64": 1800, "fdatasync": 90, "fcntl": 440}
 """What SQLite does to the file, and how often a thread of a host does it in its life."""
 
@@ -176,7 +177,7 @@ class Host:
             self._process = subprocess.Popen(
                 [*(blow.command() if blow else []), *program],
                 cwd=ROOT,
-                env=os.environ | {RUN_MARK: folder.name, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
+                env=_ENVIRONMENT | {RUN_MARK: folder.name, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,
