@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any
@@ -93,7 +93,7 @@ def _span(stored: int) -> timedelta:
     return timedelta(microseconds=stored)
 
 
-dumps = json.JSONEncoder(separators=(",", ":")).encode
+dumps: Callable[[object], str] = json.JSONEncoder(separators=(",", ":")).encode
 """Returns a value as JSON: ASCII, and without a space too many."""
 
 
