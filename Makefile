@@ -28,7 +28,7 @@ EXAMPLE_TESTS := $(wildcard tests/test_examples.py tests/examples)
 help:
 	@echo 'make demo      run examples/demo.py'
 	@echo 'make test      run the tests'
-	@echo 'make simulate  play 300 fixed histories of faults, 60 with SQLite, 100 fresh ones, 1,000 of the core'
+	@echo 'make simulate  play 200 fixed histories of faults, 60 with SQLite, 60 fresh ones, 1,000 of the core'
 	@echo 'make examples  run the tests of the examples'
 	@echo 'make lint      check style and format (make format: mend them)'
 	@echo 'make types     check types, and that the public ones are complete'
@@ -46,9 +46,9 @@ test: $(STAMPS)/test
 
 # The fresh ones differ in each run: a failure prints its seed and the command that replays it.
 simulate: $(STAMPS)/test
-	$(IN_VENV) -m tests.simulation --seeds 300 --processes 2 $(ARGS)
+	$(IN_VENV) -m tests.simulation --seeds 200 --processes 2 $(ARGS)
 	$(IN_VENV) -m tests.simulation --seeds 60 --first 5000 --processes 2 --shadow $(ARGS)
-	$(IN_VENV) -m tests.simulation --seeds 100 --first $$($(IN_VENV) -c 'import secrets; print(10_000 + secrets.randbelow(10**9))') --processes 2 $(ARGS)
+	$(IN_VENV) -m tests.simulation --seeds 60 --first $$($(IN_VENV) -c 'import secrets; print(10_000 + secrets.randbelow(10**9))') --processes 2 $(ARGS)
 	$(IN_VENV) -m tests.scheduling.histories --seeds 1000
 
 examples: $(STAMPS)/test
