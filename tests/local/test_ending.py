@@ -12,7 +12,7 @@ import anyio.lowlevel
 import attrs
 import pytest
 
-from hodei_core.backends.local import LocalProvider
+from hodei_core.backends.local import LocalProvider, guard
 from hodei_core.backends.local.session import LocalSession
 from hodei_core.ids import JobId, WorkerId
 from hodei_core.logs import LogSource
@@ -406,3 +406,30 @@ async def test_a_provider_that_closes_ends_its_worker_even_if_nobody_serves_it()
         assert len(os.listdir("/proc/self/fd")) < descriptors
     await provider.close()
     await session.run()
+
+
+class Asked(guard.Guard):
+    """A guard that cannot tell whose any process is."""
+
+    def __init__(self) -> None:
+        self.owners = {}
+        self.unsure = {}
+
+    def find_owner(self, pid: int) -> int:
+        return guard.UNSURE
+
+
+def test_what_ends_is_waited_for_longer_than_what_is_in_an_exec() -> None:
+    """Its variables are not shown any more, and to give gigabytes back takes long."""
+    asked = Asked()
+    ended = os.posix_spawn("/bin/true", ["true"], {})
+    os.waitid(os.P_PID, ended, os.WEXITED | os.WNOWAIT)
+    try:
+        assert [asked.owner(ended) for _ in range(20 * guard.UNSURE_LOOKS)][-1] == guard.UNSURE
+        assert [asked.owner(ended) for _ in range(guard.EXITING_LOOKS)][-1] == guard.NOBODY
+    finally:
+        os.waitpid(ended, 0)
+    assert [asked.owner(os.getpid()) for _ in range(guard.UNSURE_LOOKS)][-2:] == [
+        guard.UNSURE,
+        guard.NOBODY,
+    ]

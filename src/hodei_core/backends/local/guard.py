@@ -59,11 +59,13 @@ PATIENCE = 0.01  # seconds that a start may stay untold: the exit of a short job
 TICK = 0.05  # seconds between looks at a tree that is ending
 UNSURE_TICK = 0.002  # seconds until a process in the midst of an exec is looked at again
 UNSURE_LOOKS = 50  # after so many it is taken for nobody's
+EXITING_LOOKS = 2_500  # after so many, if it ends: to give gigabytes back takes its time
 ROOM = 64 * 1024 * 1024  # bytes of memory that the guard needs less of, also to start a job
 MAX_JOURNAL = 1024 * 1024  # bytes; then its older half goes
 DOUBT = 0.02  # seconds; a host dies within less, and its jobs may fail of its closed pipes before
 PR_SET_CHILD_SUBREAPER = 36
-PF_KTHREAD = 0x00200000  # among the flags of a process: it is a thread of the kernel
+PF_EXITING = 0x00000004  # among the flags of a process: it ends
+PF_KTHREAD = 0x00200000  # the same: it is a thread of the kernel
 FLAGS = 6  # among the fields that `stat_of` returns
 ENV_END = 48  # the same: where the variables lie, 0 in an exec
 
@@ -183,6 +185,12 @@ def in_exec(before: list[bytes], after: list[bytes]) -> bool:
         return False
     end = after[ENV_END : ENV_END + 1]
     return end == [b"0"] or end != before[ENV_END : ENV_END + 1]
+
+
+def is_exiting(pid: int) -> bool:
+    """Return whether a process ends: what it started with is not shown any more."""
+    stat = stat_of(pid)
+    return bool(stat) and bool(int(stat[FLAGS]) & PF_EXITING)
 
 
 # Starting one program
@@ -780,7 +788,7 @@ class Guard:
             number = self.find_owner(pid)
             if number == UNSURE:
                 looks = self.unsure[pid] = self.unsure.get(pid, 0) + 1
-                if looks < UNSURE_LOOKS:
+                if looks < (EXITING_LOOKS if is_exiting(pid) else UNSURE_LOOKS):
                     return UNSURE
                 number = NOBODY
             self.unsure.pop(pid, None)
