@@ -10,6 +10,8 @@ ARGS ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
+# Else each of the many programs that the tests run would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 IN_VENV := $(VENV)/bin/python
 # Empty when $(PYTHON) cannot run; the environment of another version is made anew.
@@ -28,7 +30,7 @@ EXAMPLE_TESTS := $(wildcard tests/test_examples.py tests/examples)
 help:
 	@echo 'make demo      run examples/demo.py'
 	@echo 'make test      run the tests'
-	@echo 'make simulate  play 200 fixed histories of faults, 60 with SQLite, 60 fresh ones, 1,000 of the core'
+	@echo 'make simulate  play 300 fixed histories of faults, 60 with SQLite, 100 fresh ones, 1,000 of the core'
 	@echo 'make examples  run the tests of the examples'
 	@echo 'make lint      check style and format (make format: mend them)'
 	@echo 'make types     check types, and that the public ones are complete'
@@ -46,9 +48,9 @@ test: $(STAMPS)/test
 
 # The fresh ones differ in each run: a failure prints its seed and the command that replays it.
 simulate: $(STAMPS)/test
-	$(IN_VENV) -m tests.simulation --seeds 200 --processes 2 $(ARGS)
+	$(IN_VENV) -m tests.simulation --seeds 300 --processes 2 $(ARGS)
 	$(IN_VENV) -m tests.simulation --seeds 60 --first 5000 --processes 2 --shadow $(ARGS)
-	$(IN_VENV) -m tests.simulation --seeds 60 --first $$($(IN_VENV) -c 'import secrets; print(10_000 + secrets.randbelow(10**9))') --processes 2 $(ARGS)
+	$(IN_VENV) -m tests.simulation --seeds 100 --first $$($(IN_VENV) -c 'import secrets; print(10_000 + secrets.randbelow(10**9))') --processes 2 $(ARGS)
 	$(IN_VENV) -m tests.scheduling.histories --seeds 1000
 
 examples: $(STAMPS)/test
@@ -87,6 +89,7 @@ $(STAMPS)/test: pyproject.toml | $(STAMPS)/venv
 	@echo 'Installing hodei_core and the test tools into $(VENV)'
 	@$(IN_VENV) -m pip install -qq 'pip>=25.1'
 	@$(IN_VENV) -m pip install -qq --editable '.[cli,docker]' --group test
+	@$(IN_VENV) -m compileall -q src
 	@touch $@
 
 $(STAMPS)/lint $(STAMPS)/docs: $(STAMPS)/test

@@ -44,7 +44,9 @@ class Project:
     def pytest(self, *options: str, cwd: Path | None = None) -> str:
         """Return what pytest prints."""
         done = self.command(
-            "pytest", "-W", "error", "-p", "no:cacheprovider", "-rfEs", *options, cwd=cwd
+            *("pytest", "-W", "error", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"),
+            *("-rfEs", *options),
+            cwd=cwd,
         )
         assert done.stderr == ""
         return done.stdout
