@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -29,6 +30,18 @@ def test_a_host_says_of_each_attempt_how_it_ended(store: Path) -> None:
         job_id = detached(store, "--max-attempts", "2", "--backoff", "10ms", "kill -9 $$")
         host.wait_for(f"job {job_id}: attempt 1 failed (SIGNALLED); the next follows in 0.0 s")
         host.wait_for(f"job {job_id} FAILED (exit code 137)")
+
+
+def test_a_run_whose_job_has_to_wait_says_why(store: Path, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    with HostProgram(store, "--slots", "1"):
+        detached(store, f"while [ ! -e {gate} ]; do sleep 0.02; done")
+        with Program("run", "--store", str(store), "echo hello") as waiting:
+            said = waiting.error_line()
+            assert re.fullmatch(r"hodei: job \S+: It is PENDING: every worker .* in use .*\n", said)
+            gate.touch()
+            ended = waiting.end()
+    assert (ended.code, ended.out, ended.err) == (0, b"hello\n", "")
 
 
 def test_a_run_is_in_the_directory_where_it_was_asked_for(store: Path, tmp_path: Path) -> None:

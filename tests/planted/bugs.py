@@ -206,6 +206,7 @@ BUGS = (
         "                job = run.job.started(run.started_at)\n",
         "                job = run.job.started(run.started_at)\n"
         "                self._reporter.started(job)\n",
+        ("tests/runtime/test_events.py",),
     ),
     Bug(
         "keep no worker for the overtaken",
@@ -310,5 +311,6 @@ BUGS = (
         "runtime/rescue.py",
         "    if evidence.kind is EvidenceKind.NEVER_STARTED and job.state is JobState.ASSIGNED:",
         "    if job.state is JobState.ASSIGNED:",
+        ("tests/simulation/test_hosts.py",),
     ),
 )

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import anyio
 import pytest
+from anyio.abc import TaskStatus
 
 from hodei_core import (
     Backoff,
@@ -21,8 +23,10 @@ from hodei_core import (
     SubscriberLagged,
     WorkerReady,
 )
+from hodei_core.backends.memory import MemoryStore
+from hodei_core.ports import Change, Outcome
 from hodei_core.runtime.event_bus import BACKLOG
-from tests.runtime.workshop import LIMIT, Workshop
+from tests.runtime.workshop import LIMIT, Workshop, until
 
 
 async def test_a_job_s_events_come_in_the_order_of_its_states(workshop: Workshop) -> None:
@@ -69,6 +73,54 @@ async def test_what_an_event_tells_can_be_read_already(workshop: Workshop) -> No
                     finished += isinstance(event, JobFinished)
                     if finished == 3:
                         break
+
+
+class Observed(MemoryStore):
+    """Before each change it lets everybody go on, and compares what was told with what it holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[JobEvent] = []
+        self.too_early: list[JobEvent] = []
+
+    async def apply(self, changes: Sequence[Change]) -> list[Outcome]:
+        await anyio.wait_all_tasks_blocked()
+        for event in self.told:
+            job = await self.jobs.get(event.job_id)
+            if job is None or job.version < event.version:
+                self.too_early.append(event)
+        return await super().apply(changes)
+
+
+async def test_nothing_is_told_before_the_commit_that_holds_it(workshop: Workshop) -> None:
+    store = Observed()
+    policy = RetryPolicy(max_attempts=2, backoff=Backoff(first=0))
+
+    async def listen(hodei: Hodei, *, task_status: TaskStatus[None]) -> None:
+        async with hodei.events(JobEvent) as stream:
+            task_status.started()
+            async for event in stream:
+                assert isinstance(event, JobEvent)
+                store.told.append(event)
+
+    with anyio.fail_after(LIMIT):
+        async with (
+            anyio.create_task_group() as tasks,
+            Hodei(store, providers=[workshop.provider()]) as hodei,
+        ):
+            await tasks.start(listen, hodei)
+            running = await hodei.submit("gate 1")
+            waiting = await hodei.submit("exit 0")
+            while (await running.snapshot()).state is not JobState.RUNNING:
+                await anyio.wait_all_tasks_blocked()
+            await waiting.cancel()
+            workshop.open("1")
+            await running.wait()
+            await hodei.run("fail 1", retry=policy)
+            await until(lambda: sum(isinstance(e, JobFinished) for e in store.told) == 3)
+    kinds = {JobSubmitted, JobAssigned, JobStarted, JobRetried, JobFinished}
+    assert {type(event) for event in store.told} == kinds
+    assert store.too_early == []
 
 
 async def test_a_stream_holds_only_what_it_asked_for(workshop: Workshop) -> None:

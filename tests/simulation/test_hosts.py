@@ -51,6 +51,22 @@ async def test_a_job_that_may_start_once_fails_with_its_host() -> None:
 
 
 @simulated
+async def test_an_attempt_that_ran_before_that_was_stored_is_not_started_again() -> None:
+    """The catalogue's A4: its host died between the start and RUNNING."""
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks)
+        first, second = await scene.host(), await scene.host()
+        job = await first.hodei.submit("run 60")
+        await scene.until(lambda: scene.runs(job) == 1, 5)
+        assert scene.state(job) is JobState.ASSIGNED
+        first.crash()
+        result = await second.hodei.handle(job.id).wait()
+        assert (result.state, result.reason) == (JobState.FAILED, Reason.WORKER_LOST)
+        assert len(result.attempts) == 1
+        tasks.cancel_scope.cancel()
+
+
+@simulated
 async def test_a_new_host_takes_up_what_a_dead_one_left() -> None:
     async with anyio.create_task_group() as tasks:
         scene = Scene(tasks)

@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from hodei_core import Hodei, JobState
+from hodei_core import Hodei, JobHandle, JobState
 from hodei_core.backends.sqlite import SqliteStore
 from hodei_core.ports import Accept, Change, Outcome, RequestCancel
 from tests.runtime.workshop import Workshop, until
@@ -47,6 +47,13 @@ async def cancelled_when_stored(call: asyncio.Task[object], store: Silent) -> No
         await call
 
 
+async def one_that_runs(hodei: Hodei, workshop: Workshop) -> JobHandle:
+    """Return a job that has a slot until the gate is opened."""
+    first = await hodei.submit("gate first")
+    await workshop.has_started("gate first")
+    return first
+
+
 @pytest.mark.parametrize("slots", [1, 2])
 async def test_a_job_whose_submission_was_cancelled_when_it_was_stored_is_run(
     tmp_path: Path, workshop: Workshop, slots: int
@@ -54,8 +61,7 @@ async def test_a_job_whose_submission_was_cancelled_when_it_was_stored_is_run(
     store = Silent(tmp_path / "jobs.db")
     with anyio.fail_after(SOON):
         async with Hodei(store, providers=[workshop.provider(slots=slots)]) as hodei:
-            first = await hodei.submit("gate first")
-            await workshop.has_started("gate first")
+            first = await one_that_runs(hodei, workshop)
             store.kind = Accept
             call = asyncio.ensure_future(hodei.submit("exit 0", name="second"))
             await cancelled_when_stored(call, store)
@@ -92,8 +98,7 @@ async def test_a_job_whose_run_was_cancelled_when_it_was_stored_is_cancelled(
     store = Silent(tmp_path / "jobs.db")
     with anyio.fail_after(SOON):
         async with Hodei(store, providers=[workshop.provider(slots=slots)]) as hodei:
-            first = await hodei.submit("gate first")
-            await workshop.has_started("gate first")
+            first = await one_that_runs(hodei, workshop)
             store.kind = Accept
             call = asyncio.ensure_future(hodei.run("hang", name="second"))
             await cancelled_when_stored(call, store)

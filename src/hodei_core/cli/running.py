@@ -29,12 +29,16 @@ from hodei_core.events import JobRetried
 from hodei_core.handle import JobHandle
 from hodei_core.hodei import Hodei, default_provider
 from hodei_core.specs import JobSpec
+from hodei_core.states import JobState
 
 _LAST_WORDS_SECONDS = 1.0
 """How long a cancelled job's last output may take to be printed: its reader may stand still."""
 
 _STAYING_SECONDS = 1.0
 """How long leaving a shared store may take before it is said why."""
+
+_WAITING_SECONDS = 2.0
+"""How long a job may wait for its first start before it is said why."""
 
 
 async def run_job(spec: JobSpec, show: Show, file: StoreFile | None = None) -> int:
@@ -81,6 +85,7 @@ class _JobRun:
                 ):
                     self._job = await hodei.submit(self._spec)
                     tasks.start_soon(self._tell_retries, retries)
+                    tasks.start_soon(self._tell_why_it_waits, self._job)
                     self._code = await self._follow(self._job)
                     if self._file is not None:
                         tasks.start_soon(self._tell_why_it_stays)
@@ -128,6 +133,13 @@ class _JobRun:
         async for event in retries:
             if isinstance(event, JobRetried):
                 await self._console.say(retry_in_words(event))
+
+    async def _tell_why_it_waits(self, job: JobHandle) -> None:
+        await anyio.sleep(_WAITING_SECONDS)
+        with suppress(HodeiError):  # whoever follows the job is told
+            explanation = await job.explain()
+            if explanation.state is JobState.PENDING:
+                await self._console.say(f"job {job.id}: {explanation.summary}")
 
     async def _tell_why_it_stays(self) -> None:
         await anyio.sleep(_STAYING_SECONDS)

@@ -72,7 +72,10 @@ class Arrivals:
         return begins
 
     def over(self, submissions: tuple[Submission, ...]) -> None:
-        """Take note that these are on their way no more; not of each it may be known how it is."""
+        """Take note that these are on their way no more.
+
+        What became of those that were not settled is found out.
+        """
         unsure = [one.id for one in submissions if one.id in self._held]
         self._unsure += unsure
         if not any(one.attempt for one in submissions):
