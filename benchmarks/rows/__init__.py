@@ -23,6 +23,7 @@ from benchmarks.rows import (
     sqlite_noop,
     sqlite_processes,
     sqlite_queue,
+    sqlite_rescue,
     sqlite_submit,
 )
 
@@ -50,5 +51,6 @@ ROWS = {
         sqlite_logs,
         sqlite_loop,
         sqlite_idle,
+        sqlite_rescue,
     )
 }

@@ -62,7 +62,7 @@ def test_an_unknown_row_is_refused_by_name() -> None:
 
 
 def test_rows_of_a_sqlite_store_are_measured_beside_its_own_statements() -> None:
-    names = ("sqlite_noop", "sqlite_submit", "sqlite_queue", "sqlite_file")
+    names = ("sqlite_noop", "sqlite_submit", "sqlite_queue", "sqlite_file", "sqlite_rescue")
     ended = benchmarks(*names, "--quick", "--json")
     assert ended.returncode == 0, ended.stderr
     report = json.loads(ended.stdout)
