@@ -29,6 +29,7 @@ from hodei_core.ports import (
     WorkerProvider,
 )
 from hodei_core.results import JobResult
+from hodei_core.runtime.elsewhere import live_workers
 from hodei_core.runtime.event_bus import EventStream
 from hodei_core.runtime.gate import Stop
 from hodei_core.runtime.interrupts import deferring_ctrl_c, starter
@@ -350,14 +351,14 @@ class Hodei:
     async def list_workers(self) -> list[Worker]:
         """Return the workers that are alive, oldest first."""
         self._host.gate.check_readable()
-        workers = await self._host.store.workers.select()
+        workers = await live_workers(self._host.store)
         return [worker for worker in workers if worker.state not in _GONE]
 
     async def stats(self) -> Stats:
         """Return counts of jobs, workers and slots, and the state of each provider."""
         self._host.gate.check_readable()
         jobs = await self._host.store.jobs.counts()
-        workers = await self._host.store.workers.select()
+        workers = await live_workers(self._host.store)
         states = dict.fromkeys(WorkerState, 0)
         for worker in workers:
             states[worker.state] += 1

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+
 import attrs
 import click
 import pytest
@@ -10,7 +12,7 @@ from hodei_core.backends.local import LocalProvider
 from hodei_core.cli.options import make_spec, span
 from hodei_core.cli.program import hodei, job_run
 from hodei_core.cli.program import run as run_command
-from tests.cli.helpers import run
+from tests.cli.helpers import HODEI, run
 
 TOO_MUCH = "x" * (1024 * 1024 + 1)
 
@@ -39,7 +41,7 @@ def invoke(*arguments: str) -> Result:
         (["--cwd", ""], "'--cwd': must not be empty"),
         (["--stdin", "/no/such/file"], "'--stdin': '/no/such/file': No such file or directory"),
         (["--stdin", "/"], "'--stdin': '/': Is a directory"),
-        (["--stdin", "/dev/zero"], "'--stdin': has 16777217 bytes; at most 16777216 are taken"),
+        (["--stdin", "/dev/zero"], "'--stdin': '/dev/zero' has more than the 16777216 bytes"),
         (["--shell", ""], "'--shell': must not be empty"),
         (["--shell", "'a"], "'--shell': \"'a\": No closing quotation"),
         (["--image", ""], "'--image': must not be empty"),
@@ -97,6 +99,16 @@ def test_a_bad_command_line_is_refused(arguments: list[str], message: str) -> No
     result = invoke(*arguments)
     assert result.exit_code == 2
     assert message in result.output
+
+
+def test_an_input_of_our_own_that_is_closed_is_refused() -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", *HODEI, "run", "--stdin", "-", "cat"],
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.endswith(b"'--stdin': our own input is closed\n")
 
 
 def test_the_program_itself_leaves_2_and_says_why_on_standard_error() -> None:

@@ -202,6 +202,52 @@ def test_a_host_that_was_killed_is_not_waited_for(store: Path) -> None:
     assert run("stats", "--store", str(store), "--format", "json").objects[0]["hosts"] == 0
 
 
+def test_what_a_killed_host_had_is_not_shown_as_alive(store: Path) -> None:
+    with HostProgram(store) as host:
+        lost = detached(store, GRACEFUL)
+        becomes(store, lost, "running")
+        assert run("workers", "--store", str(store), "--format", "json").objects
+        host.send(signal.SIGKILL)
+        host.end()
+    assert run("workers", "--store", str(store), "--format", "json").objects == []
+    (counts,) = run("stats", "--store", str(store), "--format", "json").objects
+    assert (counts["slots_used"], counts["slots_total"]) == (0, 0)
+    text = run("job", "explain", "--store", str(store), lost).out.decode()
+    assert "the worker is lost (its host is dead)" in text
+    waiting = detached(store, "--delay", "1h", "true")
+    text = run("job", "explain", "--store", str(store), waiting).out.decode()
+    assert "worker" not in text
+    following = subprocess.Popen(
+        [*HODEI, "job", "logs", "--store", str(store), lost],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert following.stderr is not None
+    said = following.stderr.readline().decode()
+    assert said == f"hodei: no host dispatches from {store} now: the log goes on when one does\n"
+    with HostProgram(store):
+        assert following.communicate(timeout=TIMEOUT)[0].startswith(b"ready\n")
+    assert following.returncode == 0
+
+
+def test_a_run_says_that_its_job_is_held_by_a_host_that_is_stopped(
+    store: Path, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    command = f"echo ready; while [ ! -e {gate} ]; do sleep 0.02; done"
+    options = ("--store", str(store), "--max-attempts", "2", "--backoff", "0")
+    with HostProgram(store) as host, Program("run", *options, command) as program:
+        assert program.line() == b"ready\n"
+        host.send(signal.SIGSTOP)
+        assert program.error_line().endswith("any more: this program does\n")
+        said = program.error_line()
+        assert "It is RUNNING: attempt 1" in said
+        assert "its host is dead, and " in said
+        gate.touch()
+        host.send(signal.SIGCONT)
+        assert program.end().code == 0
+
+
 def test_the_jobs_of_a_run_that_leaves_go_on_with_the_next(store: Path, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     command = f"echo first; while [ ! -e {gate} ]; do sleep 0.02; done"

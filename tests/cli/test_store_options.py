@@ -50,6 +50,16 @@ def test_a_file_that_does_not_exist_is_refused_and_not_made(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", READING, ids=" ".join)
+def test_an_empty_file_is_refused_and_stays_empty(command: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "empty.db"
+    file.touch()
+    result = invoke(*command, "--store", str(file))
+    assert result.exit_code == 2
+    assert f"'--store': '{file}' is empty, and no store yet" in result.output
+    assert (list(tmp_path.iterdir()), file.stat().st_size) == ([file], 0)
+
+
 @pytest.mark.parametrize("command", [["stats"], ["host"]], ids=" ".join)
 def test_a_path_that_cannot_be_looked_at_is_refused(command: list[str], tmp_path: Path) -> None:
     file = tmp_path / ("long" * 100) / "jobs.db"
@@ -68,9 +78,9 @@ def test_a_folder_that_does_not_exist_is_named(command: list[str], tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("memory://", "'memory' is no store of several programs"),
-        ("postgres://x/y", "'postgres' is no store of several programs"),
-        ("sqlite://jobs.db", "'sqlite' is no store of several programs; write a path"),
+        ("memory://", "'memory://' is no store of several programs"),
+        ("postgres://x/y", "'postgres://x/y' is no store of several programs"),
+        ("sqlite://jobs.db", "'sqlite://jobs.db' lacks a slash; write a path, or sqlite:///PATH"),
         ("sqlite:///", "'sqlite:///' names no file"),
     ],
 )
@@ -107,7 +117,7 @@ def test_an_id_of_three_characters_is_too_short(command: str) -> None:
 )
 def test_a_bad_option_is_named(arguments: list[str], message: str, tmp_path: Path) -> None:
     file = tmp_path / "jobs.db"
-    file.touch()
+    file.write_bytes(b"looked at last")
     store = [] if arguments[0] == "run" else ["--store", str(file)]
     result = invoke(*arguments, *store)
     assert result.exit_code == 2, result.output
@@ -116,7 +126,7 @@ def test_a_bad_option_is_named(arguments: list[str], message: str, tmp_path: Pat
 
 def test_tail_and_after_do_not_go_together(tmp_path: Path) -> None:
     file = tmp_path / "jobs.db"
-    file.touch()
+    file.write_bytes(b"looked at last")
     result = invoke("job", "logs", "abcd", "--tail", "1", "--after", "1", "--store", str(file))
     assert result.exit_code == 2
     assert "'--tail' and '--after' do not go together" in result.output

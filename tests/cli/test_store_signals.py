@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,43 @@ def test_a_run_that_dispatches_waits_for_what_it_began_for_others(store: Path) -
         assert program.end().code == 3
     assert processes_with(MARK, str(store)) == []
     assert job(store, other)["reason"] == "interrupted"
+
+
+def test_the_second_signal_ends_what_a_run_began_for_others_at_once(store: Path) -> None:
+    detached(store, "--env", f"{MARK}={store}", "--cpus", "0", "--grace", "60", STUBBORN)
+    with Program("run", "--store", str(store), "--cpus", "0", "exit 3") as program:
+        assert "waiting for others of the store" in program.error_line()
+        until(lambda: bool(processes_with(MARK, str(store))))
+        program.send(signal.SIGINT)
+        assert "ending the jobs of others that run here" in program.error_line()
+        program.send(signal.SIGINT)
+        ended = program.end()
+    assert ended.code == 130
+    assert "SIGINT again" in ended.err or "Ctrl-C again" in ended.err
+    until(lambda: not processes_with(MARK, str(store)))
+
+
+def test_a_signal_that_comes_while_the_job_is_stored_cancels_it(
+    store: Path, tmp_path: Path
+) -> None:
+    with HostProgram(store):
+        with closing(sqlite3.connect(store, isolation_level=None)) as other:
+            other.execute("begin immediate")
+            with Program("run", "--store", str(store), f"touch {tmp_path}/ran") as program:
+                until(lambda: waits_for_a_lock(program.process.pid))
+                program.send(signal.SIGINT)
+                assert "cancelling the job" in program.error_line()
+                other.execute("commit")
+                assert program.end().code == 130
+        (listed,) = run("job", "list", "--store", str(store), "--format", "json").objects
+        assert listed["state"] == "cancelled"
+    assert not (tmp_path / "ran").exists()
+
+
+def waits_for_a_lock(pid: int) -> bool:
+    """Return whether a thread of a process sleeps, which SQLite alone has one do."""
+    places = [task / "wchan" for task in Path(f"/proc/{pid}/task").iterdir()]
+    return any("nanosleep" in place.read_text() for place in places)
 
 
 def test_the_second_signal_leaves_the_job_to_its_host(store: Path) -> None:

@@ -173,35 +173,44 @@ async def by_event_loop(call: Coroutine[Any, Any, object], step: int) -> None:
 WAYS = [by_scope, by_event_loop]
 
 
-async def applied(store: Store, change: Change | None, *, behind: bool) -> None:
-    """Make a change, alone or while another is being committed; None: only that other."""
-    ahead = [asyncio.ensure_future(store.apply([PutWorker(worker("ahead"))]))] if behind else []
+def another(company: str) -> list[Change]:
+    """Return the change of another call: one that is begun at once, or that waits for company."""
+    if company == "alone":
+        return []
+    if company == "behind another":
+        return [PutWorker(worker("ahead"))]
+    return [Accept((submission("beside"),))]
+
+
+async def applied(store: Store, change: Change | None, company: str) -> None:
+    """Make a change, alone or in the company of another; None: only that other."""
+    others = [asyncio.ensure_future(store.apply([other])) for other in another(company)]
     try:
-        if ahead:
+        if others:
             await asyncio.sleep(0)
         if change is not None:
             await store.apply([change])
     finally:
-        for other in ahead:
+        for other in others:
             while not other.done():
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.shield(other)
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-@pytest.mark.parametrize("behind", [False, True], ids=["alone", "behind another"])
+@pytest.mark.parametrize("company", ["alone", "behind another", "beside another"])
 @pytest.mark.parametrize("ready", CHANGES, ids=lambda ready: ready.__name__)
 async def test_a_cancelled_change_is_wholly_in_or_out(
-    tmp_path: Path, ready: Ready, behind: bool, way: Callable[..., Awaitable[None]]
+    tmp_path: Path, ready: Ready, company: str, way: Callable[..., Awaitable[None]]
 ) -> None:
     with anyio.fail_after(LIMIT):
         async with opened(tmp_path / "before.db") as driver:
             await ready(driver)
-            await applied(driver.store, None, behind=behind)
+            await applied(driver.store, None, company)
             before = await content(tmp_path / "before.db")
         async with opened(tmp_path / "after.db") as driver:
             change = await ready(driver)
-            steps = await count_checkpoints(applied(driver.store, change, behind=behind))
+            steps = await count_checkpoints(applied(driver.store, change, company))
             after = await content(tmp_path / "after.db")
         assert before != after
         assert 1 <= steps < MOST
@@ -210,14 +219,15 @@ async def test_a_cancelled_change_is_wholly_in_or_out(
             path = tmp_path / f"{step}.db"
             async with opened(path) as driver:
                 change = await ready(driver)
-                await way(applied(driver.store, change, behind=behind), step)
+                await way(applied(driver.store, change, company), step)
                 await driver.store.apply([])  # what was left behind would be committed by now
                 found = await content(path)
                 assert found in (before, after), f"cancelled at checkpoint {step}"
                 seen.add(found == after)
                 await check_usable(driver)
-        # Who is behind another waits a turn of the loop longer, and may be taken back until then.
-        assert seen == ({False, True} if behind else {True})
+        # Behind a commit it may be taken back; in one it is not, whoever else is in it.
+        assert {"alone": True, "behind another": False, "beside another": True}[company] in seen
+        assert company != "alone" or False not in seen
 
 
 async def fill(driver: StoreDriver) -> Job:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import click
@@ -95,6 +97,21 @@ async def _ask(file: StoreFile, question: Question) -> int:
     except (RefusedError, HodeiError, OSError) as error:
         await console.say(str(error))
     return REFUSED
+
+
+@asynccontextmanager
+async def beside(call: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Make a call beside a block, until that is left; an error of the block is in no group."""
+    errors: list[Exception] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call)
+        try:
+            yield
+        except Exception as error:  # raised below
+            errors.append(error)
+        tasks.cancel_scope.cancel()
+    if errors:
+        raise errors[0]
 
 
 def job_id(text: str) -> JobId:

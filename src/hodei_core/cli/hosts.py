@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import anyio.abc
@@ -21,6 +21,7 @@ from hodei_core.runtime.membership import LEASE_SECONDS
 _LOOK_SECONDS = 0.5
 
 T = TypeVar("T")
+Told = Callable[[Hodei], Coroutine[Any, Any, None]]
 
 
 class HostWatch:
@@ -92,12 +93,16 @@ class HostWatch:
 
 @asynccontextmanager
 async def dispatched(
-    file: StoreFile, console: Console, tasks: anyio.abc.TaskGroup
+    file: StoreFile,
+    console: Console,
+    tasks: anyio.abc.TaskGroup,
+    took_over: Told,
 ) -> AsyncIterator[Hodei]:
     """Open a store whose jobs are run: by a host that is there, else by one of our own.
 
     Where a host is registered this is a client, and a host of our own takes over if that one
-    dies or leaves. What our own host has begun for others is waited for at the end.
+    dies or leaves, which `took_over` is told. What our own host has begun for others is waited
+    for at the end.
     """
     if not await _registered(file):
         async with Hodei(file.store()) as hodei:
@@ -105,7 +110,7 @@ async def dispatched(
         return
     store = file.store()
     async with Hodei(store, providers=[]) as client:
-        stand_in = _StandIn(file, console)
+        stand_in = _StandIn(file, console, took_over)
         tasks.start_soon(stand_in.run, HostWatch(store))
         try:
             yield client
@@ -127,9 +132,10 @@ async def _registered(file: StoreFile) -> bool:
 class _StandIn:
     """Dispatches when nobody else does, until `done`."""
 
-    def __init__(self, file: StoreFile, console: Console) -> None:
+    def __init__(self, file: StoreFile, console: Console, took_over: Told) -> None:
         self._file = file
         self._console = console
+        self._took_over = took_over
         self.done = anyio.Event()
         self.ended = anyio.Event()
 
@@ -141,8 +147,10 @@ class _StandIn:
                 f"no host dispatches from {self._file} any more: this program does"
             )
             await watch.take_off_the_dead()
-            async with Hodei(self._file.store()):
+            async with Hodei(self._file.store()) as hodei, anyio.create_task_group() as tasks:
+                tasks.start_soon(self._took_over, hodei)
                 await self.done.wait()
+                tasks.cancel_scope.cancel()
         except HodeiError as error:
             await self._console.say(str(error))
         finally:

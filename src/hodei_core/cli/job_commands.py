@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
 import anyio
 import click
 
-from hodei_core.cli.asking import Client, RefusedError, ask, job_id
+from hodei_core.cli.asking import Client, RefusedError, ask, beside, job_id
 from hodei_core.cli.exits import REFUSED
 from hodei_core.cli.hosts import HostWatch
 from hodei_core.cli.options import pair, span
 from hodei_core.cli.records import explanation_fields, job_fields, result_fields
 from hodei_core.cli.shows import JsonShow, PlainShow
 from hodei_core.cli.stores import StoreFile, store_option
-from hodei_core.errors import JobNotFoundError
+from hodei_core.errors import HodeiError, JobNotFoundError
 from hodei_core.handle import JobHandle
 from hodei_core.logs import LogSource
 from hodei_core.results import JobResult
@@ -178,9 +179,23 @@ async def _logs(
         follow=follow,
         source=None if source is None else _SOURCES[source],
     )
-    async for entries in stream.batches():
-        await show.entries(entries)
+    if not follow:
+        async for entries in stream.batches():
+            await show.entries(entries)
+        return 0
+    async with beside(partial(_tell_if_nobody_runs_it, client, job)):
+        async for entries in stream.batches():
+            await show.entries(entries)
     return 0
+
+
+async def _tell_if_nobody_runs_it(client: Client, job: JobHandle) -> None:
+    await HostWatch(client.store).nobody()
+    with suppress(HodeiError):  # whoever follows the log is told
+        if not (await job.snapshot()).state.is_final:
+            await client.console.say(
+                f"no host dispatches from {client.file} now: the log goes on when one does"
+            )
 
 
 @click.command("cancel")

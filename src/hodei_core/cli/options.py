@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 import click
 
+from hodei_core.compat import override
 from hodei_core.errors import InvalidJobError
 from hodei_core.resources import Resources
 from hodei_core.retry import Backoff, RetryPolicy
@@ -23,7 +24,7 @@ def span(value: str) -> float:
     """Return the seconds that a text means: a number, alone or with one of ms, s, m, h, d."""
     match = _SPAN.fullmatch(value)
     if match is None:
-        msg = f"{value!r} is no span of time; write it as 30, 1.5, 500ms, 2m or 1h"
+        msg = f"{value!r} is no span of time; write it as 30, 1.5, 500ms, 2m, 1h or 1d"
         raise click.BadParameter(msg)
     return float(match.group(1)) * _SECONDS[match.group(2)]
 
@@ -57,6 +58,18 @@ _PIECE_BYTES = 1024 * 1024
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+class _InputFile(click.File):
+    """A file to be read, or this program's own input, which may be closed."""
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except RuntimeError:
+            self.fail("our own input is closed", param, ctx)
+
+
 _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--name", {"metavar": "TEXT", "help": "A name for people."}),
     (
@@ -72,7 +85,7 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     (
         "--stdin",
         {
-            "type": click.File("rb"),
+            "type": _InputFile("rb"),
             "metavar": "FILE",
             "help": "The job's input, 16 MiB at most; - is our own input, read to its end "
             "before the job starts. Default: empty.",
@@ -226,7 +239,7 @@ _PLAIN = (
 
 
 def _read(file: BinaryIO) -> bytes:
-    """Return the content of a file, as far as a job may take it and one byte more."""
+    """Return the content of a file that is no larger than a job may take."""
     data = bytearray()
     try:
         # In pieces: within one long read, Ctrl-C may be noted and then wait for more input.
@@ -236,4 +249,7 @@ def _read(file: BinaryIO) -> bytes:
             data += piece
     except OSError as error:
         raise click.BadParameter(str(error), param_hint="'--stdin'") from error
+    if len(data) > MAX_STDIN_BYTES:
+        msg = f"{file.name!r} has more than the {MAX_STDIN_BYTES} bytes that a job takes"
+        raise click.BadParameter(msg, param_hint="'--stdin'")
     return bytes(data)

@@ -63,6 +63,9 @@ class _JobRun:
         self._pace = Pace()
         self._received: signal.Signals | None = None
         self._job: JobHandle | None = None
+        self._submitted: anyio.Event | None = None
+        """Set when it is known what became of the job; None before it is submitted."""
+
         self._code: int | None = None
         self._opening = anyio.CancelScope()
         self._printing = anyio.CancelScope()
@@ -83,10 +86,10 @@ class _JobRun:
                     self._opened(tasks) as hodei,
                     hodei.events(JobRetried) as retries,
                 ):
-                    self._job = await hodei.submit(self._spec)
+                    job = await self._submit(hodei)
                     tasks.start_soon(self._tell_retries, retries)
-                    tasks.start_soon(self._tell_why_it_waits, self._job)
-                    self._code = await self._follow(self._job)
+                    tasks.start_soon(self._tell_why_it_waits, job)
+                    self._code = await self._follow(job)
                     if self._file is not None:
                         tasks.start_soon(self._tell_why_it_stays)
         except (HodeiError, OSError) as error:
@@ -101,7 +104,16 @@ class _JobRun:
         if self._file is None:
             return Hodei(providers=[PacedProvider(default_provider(), self._pace)])
         # What is printed is in the file: a slow reader loses nothing, and holds nothing back.
-        return dispatched(self._file, self._console, tasks)
+        return dispatched(self._file, self._console, tasks, self._tell_who_has_it)
+
+    async def _submit(self, hodei: Hodei) -> JobHandle:
+        """Store the job, also when a signal comes meanwhile: what is stored can be cancelled."""
+        self._submitted = anyio.Event()
+        try:
+            self._job = await hodei.submit(self._spec)
+        finally:
+            self._submitted.set()
+        return self._job
 
     async def _follow(self, job: JobHandle) -> int:
         """Show a job up to its end; return the exit code for the program."""
@@ -136,9 +148,19 @@ class _JobRun:
 
     async def _tell_why_it_waits(self, job: JobHandle) -> None:
         await anyio.sleep(_WAITING_SECONDS)
+        await self._tell_where_it_is(job, JobState.PENDING)
+
+    async def _tell_who_has_it(self, hodei: Hodei) -> None:
+        """Say why a job is not begun anew yet that a host left which fell silent."""
+        if self._job is not None:
+            await anyio.sleep(_WAITING_SECONDS)
+            await self._tell_where_it_is(hodei.handle(self._job.id), JobState.RUNNING)
+
+    async def _tell_where_it_is(self, job: JobHandle, state: JobState) -> None:
+        """Say why a job is where it is, if it is in this state."""
         with suppress(HodeiError):  # whoever follows the job is told
             explanation = await job.explain()
-            if explanation.state is JobState.PENDING:
+            if explanation.state is state:
                 await self._console.say(f"job {job.id}: {explanation.summary}")
 
     async def _tell_why_it_stays(self) -> None:
@@ -153,27 +175,39 @@ class _JobRun:
         self, signals: AsyncIterable[signal.Signals], tasks: anyio.abc.TaskGroup
     ) -> None:
         async for received in signals:
-            if self._code is not None:
+            if self._code is not None and not self._opening.cancel_called:
                 self._opening.cancel()
-            elif self._received is None:
+                self._console.say_now(f"{signal_name(received)}: {self._leaving}")
+            elif self._received is None and self._code is None:
                 self._received = received
                 tasks.start_soon(self._cancel, signal_name(received))
             else:
                 self._console.say_now(f"{signal_name(received)} again: {self._last_resort}")
                 await self._let_request_be_stored()
                 # What was started here ends with this process, however that ends.
-                _exit(SIGNAL_BASE + self._received)
+                _exit(SIGNAL_BASE + (self._received or received))
 
     async def _let_request_be_stored(self) -> None:
         """Give the request to cancel time to reach a store whose job others run."""
-        if self._file is not None and self._job is not None:
-            with anyio.move_on_after(_LAST_WORDS_SECONDS), suppress(HodeiError):
+        if self._file is None or self._submitted is None or self._code is not None:
+            return
+        with anyio.move_on_after(_LAST_WORDS_SECONDS), suppress(HodeiError):
+            await self._submitted.wait()
+            if self._job is not None:
                 await self._job.wait()
+
+    @property
+    def _leaving(self) -> str:
+        if self._file is None:
+            return "leaving"
+        return "ending the jobs of others that run here, 10 s at most (again: kill them)"
 
     @property
     def _last_resort(self) -> str:
         if self._file is None:
             return "killing the job"
+        if self._code is not None:
+            return "killing the jobs of others that run here"
         return "leaving; a job that runs here is killed, another is left to its host"
 
     async def _cancel(self, name: str) -> None:
@@ -181,6 +215,8 @@ class _JobRun:
         self._console.say_now(
             f"{name}: cancelling the job, which has {grace:g} s to end ({name} again: kill it)"
         )
+        if self._submitted is not None:
+            await self._submitted.wait()
         if self._job is None:
             self._opening.cancel()
             return

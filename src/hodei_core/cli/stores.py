@@ -41,9 +41,8 @@ def store_file(text: str) -> StoreFile:
     """Return the file that a text names: a path, alone or after `sqlite:///`."""
     scheme, separator, _ = text.partition("://")
     if separator and not text.startswith(_SCHEME):
-        raise click.BadParameter(
-            f"{scheme!r} is no store of several programs; write a path, or sqlite:///PATH"
-        )
+        what = "lacks a slash" if scheme == "sqlite" else "is no store of several programs"
+        raise click.BadParameter(f"{text!r} {what}; write a path, or sqlite:///PATH")
     path = text.removeprefix(_SCHEME)
     if not path:
         raise click.BadParameter(f"{text!r} names no file")
@@ -54,6 +53,10 @@ def _check_place(file: StoreFile, makes: bool) -> None:
     if not makes and not file.path.exists():
         raise click.BadParameter(
             f"'{file}' does not exist; `hodei host` and `hodei run` make a store"
+        )
+    if not makes and file.path.is_file() and not file.path.stat().st_size:
+        raise click.BadParameter(
+            f"'{file}' is empty, and no store yet; `hodei host` and `hodei run` make one of it"
         )
     if not file.path.absolute().parent.is_dir():
         raise click.BadParameter(f"the folder of '{file}' does not exist")

@@ -325,7 +325,8 @@ class Assigner:
             decision.worker_id, offer.provider, now, host_id=self._fleet.host_id, waited=waited
         )
         self.underway += 1
-        plan.add(Advance(assigned, job.version), partial(self._settle_assignment, job, assigned))
+        told = partial(self._settle_assignment, job, assigned)
+        plan.add_start(Advance(assigned, job.version), told)
 
     def _given(self, job: Job, worker_id: WorkerId) -> Offer:
         """Take note of whom a job overtakes with a worker; return what that has."""

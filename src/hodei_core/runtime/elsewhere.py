@@ -27,11 +27,20 @@ async def offers_elsewhere(store: Store, mine: HostId) -> tuple[tuple[HostId, Of
     )
 
 
+async def live_workers(store: Store) -> list[Worker]:
+    """Return the workers of a store, but for those of hosts that are certain to be dead."""
+    workers = await store.workers.select()
+    if store.hosts is None or not workers:
+        return workers
+    dead = await store.hosts.dead()
+    return [worker for worker in workers if worker.host_id not in dead]
+
+
 async def workers_elsewhere(store: Store, mine: Container[WorkerId]) -> tuple[WorkerNote, ...]:
     """Return the workers of other hosts, with what they have left."""
     if store.hosts is None:
         return ()
-    workers = [worker for worker in await store.workers.select() if worker.id not in mine]
+    workers = [worker for worker in await live_workers(store) if worker.id not in mine]
     if not workers:
         return ()
     of: dict[WorkerId, list[Job]] = {}

@@ -214,7 +214,7 @@ class Reading(LogReader):
         """Return why a job is where it is; `counted`: with its position, which costs a count."""
         host = self._host
         if job.state is not JobState.PENDING:
-            loss = None if job.state.is_final else host.loss_of(job.attempt.worker_id)
+            loss = None if job.state.is_final else await self._loss_of(job)
             return explain(Situation(job=job, now=host.clock.now(), loss=loss))
         rows = {worker.id: worker for worker in await self._store.workers.select()}
         mine = {member.id for member in host.fleet.members()}
@@ -246,6 +246,14 @@ class Reading(LogReader):
                 dispatching=host.dispatching,
             )
         )
+
+    async def _loss_of(self, job: Job) -> str | None:
+        """Return how the worker was lost that a job runs on; None if it was not."""
+        attempt, hosts = job.attempt, self._store.hosts
+        loss = self._host.loss_of(attempt.worker_id)
+        if loss is None and hosts is not None and attempt.host_id in await hosts.dead():
+            return "its host is dead"
+        return loss
 
 
 def _jumps(segments: Sequence[LogSegment], after: int, bounds: LogBounds) -> bool:

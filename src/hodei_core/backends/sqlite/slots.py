@@ -46,9 +46,14 @@ class Slots:
         worker.changed = True
         return True
 
-    def release(self, worker_id: Any, ended: int | None, assigned: int | None) -> None:
-        """Give a slot back. The worker is idle since `ended`, or else not before `assigned`."""
-        worker = self._worker(worker_id, None)
+    def release(
+        self, worker_id: Any, host_id: Any, ended: int | None, assigned: int | None
+    ) -> None:
+        """Give a slot back. The worker is idle since `ended`, or else not before `assigned`.
+
+        `host_id`: of the host that had it, which is likely to take it again.
+        """
+        worker = self._worker(worker_id, host_id)
         if worker is None:
             return
         worker.used -= 1

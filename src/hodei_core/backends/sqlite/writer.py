@@ -16,7 +16,7 @@ from hodei_core.backends.sqlite.faults import concerns_all, is_busy, is_full
 from hodei_core.backends.sqlite.files import BUSY_SECONDS, Place
 from hodei_core.backends.sqlite.transaction import Transaction
 from hodei_core.clock import SystemClock
-from hodei_core.ports import Change, Needs, Outcome
+from hodei_core.ports import Accept, Change, Needs, Outcome
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -225,7 +225,10 @@ class Writer:
         """
         call = Call(changes, self._loop.create_future())
         self._waiting.append(call)
-        self._go_on()
+        if changes and isinstance(changes[0], Accept):
+            self._go_on()  # jobs come in crowds
+        else:
+            self._go()
         try:
             await call.done
         except asyncio.CancelledError:
