@@ -10,6 +10,9 @@ from hodei_core.clock import to_timedelta
 MOST = 2**60
 """The largest whole number that is accepted: far below what 64 bits hold."""
 
+MAX_SPAN = timedelta(days=36_525)
+"""A hundred years: the longest span that is accepted, so that no instant can overflow."""
+
 
 def whole_number(name: str, value: object, *, least: int) -> int:
     """Return the value if it is a whole number from `least` to `MOST`.
@@ -43,6 +46,27 @@ def finite_number(name: str, value: object) -> float:
     raise ValueError(msg)
 
 
+def text(name: str, value: object) -> str:
+    """Return the value if it is text.
+
+    Raises:
+        TypeError: it is not; the message names the argument.
+    """
+    if not isinstance(value, str):
+        msg = f"{name} must be text, not {type(value).__name__}"
+        raise TypeError(msg)
+    return value
+
+
+def text_or_none(name: str, value: object) -> str | None:
+    """Return the value if it is text, or None.
+
+    Raises:
+        TypeError: it is neither; the message names the argument.
+    """
+    return None if value is None else text(name, value)
+
+
 def span(name: str, value: float | timedelta) -> timedelta:
     """Return a span given in seconds or as a `timedelta` if it is not negative.
 
@@ -55,6 +79,9 @@ def span(name: str, value: float | timedelta) -> timedelta:
         raise type(error)(f"{name} {error}") from None
     if length < timedelta(0):
         msg = f"{name} must be 0 or more seconds, not {value!r}"
+        raise ValueError(msg)
+    if length > MAX_SPAN:
+        msg = f"{name} must be at most {MAX_SPAN.days} days, not {value!r}"
         raise ValueError(msg)
     return length
 

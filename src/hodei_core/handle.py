@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from hodei_core.checks import text_or_none
 from hodei_core.clock import to_timedelta
 from hodei_core.explanations import Explanation
 from hodei_core.ids import JobId
@@ -63,7 +64,10 @@ class JobHandle:
         """
         if timeout is None:
             return await self._service.wait(self.id)
-        seconds = to_timedelta(timeout).total_seconds()
+        try:
+            seconds = to_timedelta(timeout).total_seconds()
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"timeout {error}") from None
         with anyio.move_on_after(seconds):
             return await self._service.wait(self.id)
         msg = f"job {self.id} has not ended within {seconds:g} s"
@@ -75,7 +79,7 @@ class JobHandle:
         The request is stored first, so it happens even if this call is cancelled. Idempotent:
         a job that had ended already stays as it was, and its result says so.
         """
-        return await self._service.cancel(self.id, reason)
+        return await self._service.cancel(self.id, text_or_none("reason", reason))
 
     def logs(
         self,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar, overload
 import anyio
 
 from hodei_core.ambient import ambient
-from hodei_core.checks import span, whole_number
+from hodei_core.checks import span, text, text_or_none, whole_number
 from hodei_core.clock import Clock
 from hodei_core.compat import Self, Unpack
 from hodei_core.errors import HodeiError
@@ -308,7 +308,7 @@ class Hodei:
 
     def handle(self, job_id: str) -> JobHandle:
         """Return the handle of a job by its id; a wrong id shows at its first use."""
-        return JobHandle(self._service, JobId(job_id))
+        return JobHandle(self._service, JobId(text("job_id", job_id)))
 
     async def get_job(self, job_id: str) -> Job:
         """Return a job as it is now.
@@ -316,7 +316,7 @@ class Hodei:
         Raises:
             JobNotFoundError: it is unknown, or was pruned.
         """
-        return await self._service.reading.job(JobId(job_id))
+        return await self._service.reading.job(JobId(text("job_id", job_id)))
 
     async def list_jobs(
         self,
@@ -344,7 +344,7 @@ class Hodei:
         jobs = await self._host.store.jobs.select(
             _filter(states, labels, name),
             limit=limit,
-            after=None if after is None else JobId(after),
+            after=None if after is None else JobId(text("after", after)),
         )
         return [self._service.reading.shown(job) for job in jobs]
 
@@ -401,7 +401,8 @@ class Hodei:
         The requests are stored in one transaction. Returns when each is final: how many
         ended CANCELLED.
         """
-        return await self._service.cancel_matching(_filter(states, labels, name), reason)
+        matching = _filter(states, labels, name)
+        return await self._service.cancel_matching(matching, text_or_none("reason", reason))
 
     async def join(self) -> None:
         """Return when no job of this store is pending or running."""
@@ -508,13 +509,26 @@ def _filter(
 ) -> JobFilter:
     wanted = None
     if states is not None:
+        if isinstance(states, str):  # else each of its letters would be taken for a state
+            _check_states((states,))
         wanted = frozenset((states,) if isinstance(states, JobState) else states)
         _check_states(wanted)
-    return JobFilter(states=wanted, labels=labels or {}, name=name)
+    if labels is not None:
+        _check_labels(labels)
+    return JobFilter(states=wanted, labels=labels or {}, name=text_or_none("name", name))
 
 
 def _span(name: str, value: float | timedelta | None) -> timedelta | None:
     return None if value is None else span(name, value)
+
+
+def _check_labels(labels: object) -> None:
+    if not isinstance(labels, Mapping):
+        msg = f"labels must be a mapping of names to values, not {type(labels).__name__}"
+        raise TypeError(msg)
+    for label, value in labels.items():
+        text("the name of a label", label)
+        text(f"the value of label {label!r}", value)
 
 
 def _check_states(states: Iterable[object]) -> None:

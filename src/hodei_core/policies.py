@@ -6,9 +6,8 @@ from datetime import timedelta
 
 import attrs
 
-from hodei_core.checks import finite_number, whole_number
+from hodei_core.checks import MAX_SPAN, finite_number, whole_number
 from hodei_core.clock import to_timedelta
-from hodei_core.retry import MAX_SPAN
 from hodei_core.values import Value
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import attrs
 
+from hodei_core.checks import MAX_SPAN
 from hodei_core.clock import to_timedelta
 from hodei_core.errors import InvalidJobError, shown
 from hodei_core.states import Reason
@@ -23,9 +24,6 @@ RETRYABLE = frozenset(
     }
 )
 """The reasons that a policy retries unless told otherwise."""
-
-MAX_SPAN = timedelta(days=36_525)
-"""A hundred years: the longest span that a job may name, so that no instant can overflow."""
 
 _MAY_BE_NAMED = RETRYABLE | {Reason.START_FAILED}
 

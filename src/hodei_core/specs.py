@@ -14,11 +14,12 @@ from typing import TypeAlias, TypedDict, Union
 
 import attrs
 
+from hodei_core.checks import MAX_SPAN
 from hodei_core.clock import to_timedelta
 from hodei_core.errors import InvalidJobError, shown
 from hodei_core.frozendict import EMPTY, FrozenDict
 from hodei_core.resources import Resources
-from hodei_core.retry import MAX_SPAN, RetryPolicy, is_whole
+from hodei_core.retry import RetryPolicy, is_whole
 from hodei_core.values import Value
 
 Command: TypeAlias = Union[str, Sequence[Union[str, "os.PathLike[str]"]]]  # noqa: UP007 - evaluated on 3.10

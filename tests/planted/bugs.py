@@ -201,6 +201,13 @@ BUGS = (
         ("tests/runtime/test_cancel.py",),
     ),
     Bug(
+        "lose a cancel that comes while its job is stored",
+        "runtime/dispatcher.py",
+        "            elif job_id in self._arrivals:",
+        "            elif False:",
+        ("tests/runtime/test_arrivals.py",),
+    ),
+    Bug(
         "tell of a state before it is stored",
         "runtime/recorder.py",
         "                job = run.job.started(run.started_at)\n",

@@ -14,6 +14,8 @@ from hodei_core import (
     Hodei,
     JobAssigned,
     JobFinished,
+    JobHandle,
+    JobResult,
     JobState,
     JobSubmitted,
     QueueFullError,
@@ -201,6 +203,31 @@ async def test_those_behind_a_class_that_cannot_be_placed_begin(workshop: Worksh
             workshop.open("small")
             await large.wait()
     assert store.begun == ["gate small", "exit 7"]
+
+
+async def test_a_cancel_that_comes_before_it_is_known_that_a_job_begins_is_not_lost(
+    workshop: Workshop,
+) -> None:
+    store = Watched()
+    results: list[JobResult] = []
+
+    async def cancel(job: JobHandle) -> None:
+        results.append(await job.cancel("why"))
+
+    with anyio.fail_after(LIMIT):
+        async with Hodei(store, providers=[workshop.provider()]) as hodei:
+            store.hold_back(Accept)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(hodei.submit, "hang")
+                await store.stored.wait()
+                (job,) = await hodei.list_jobs()
+                assert job.state is JobState.ASSIGNED
+                tasks.start_soon(cancel, hodei.handle(job.id))
+                await anyio.wait_all_tasks_blocked()
+                store.answer.set()
+            assert (await hodei.list_workers())[0].slots_used == 0
+    assert [(result.state, result.message) for result in results] == [(JobState.CANCELLED, "why")]
+    assert workshop.live == 0
 
 
 @pytest.mark.parametrize("kind", [Accept, Advance])

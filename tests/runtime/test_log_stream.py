@@ -19,13 +19,15 @@ from hodei_core.policies import WorkerPolicy
 from hodei_core.ports import (
     AttemptOutput,
     ProviderHost,
+    Prune,
     WorkerLostError,
     WorkerProvider,
     WorkerSession,
 )
-from hodei_core.runtime.log_buffer import BUFFER_BYTES
+from hodei_core.runtime.log_buffer import BUFFER_BYTES, LogBuffer
 from hodei_core.runtime.log_stream import BATCH_BYTES, BATCH_ENTRIES, LogStream
 from hodei_core.states import Reason
+from hodei_core.testing.contracts.samples import at
 from hodei_core.workers import Offer
 from tests.runtime.one_log import ERR, OUT, SYSTEM, OneLog, collect, numbers, read, turns
 
@@ -264,6 +266,23 @@ async def test_an_unknown_job_is_told_at_the_first_entry() -> None:
     stream = LogStream(log, JobId("unknown"))
     with pytest.raises(JobNotFoundError):
         await stream.__anext__()
+
+
+class Hasty(OneLog):
+    """Its job prints, ends and is pruned while somebody is about to follow it."""
+
+    async def follow(self, job_id: JobId) -> LogBuffer | None:
+        self.print_lines(3)
+        await self.end()
+        found = await super().follow(job_id)
+        await self.store.apply([Prune(at(10**6))])
+        return found
+
+
+async def test_a_reader_whose_job_is_pruned_before_it_has_read_is_told_so() -> None:
+    log = await Hasty.opened()
+    with pytest.raises(JobNotFoundError):
+        await collect(log.stream())
 
 
 async def test_a_reader_is_told_why_it_cannot_go_on() -> None:

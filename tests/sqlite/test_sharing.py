@@ -158,6 +158,20 @@ async def test_a_draining_host_leaves_the_work_to_another(tmp_path: Path) -> Non
             assert result.attempts[0].provider == "two"
 
 
+async def test_a_job_that_waits_for_a_host_that_drains_is_not_said_to_start(
+    tmp_path: Path,
+) -> None:
+    async with host_and_client(tmp_path) as (host, client):
+        await host.drain()
+        job = await client.submit("true")
+        (worker,) = await client.list_workers()
+        said = f"worker {worker.id} has room: its host takes it, unless that is draining"
+        assert said in str(await job.explain())
+        assert "the host is draining" in str(await host.handle(job.id).explain())
+        await host.resume()
+        assert (await job.wait()).ok
+
+
 async def test_the_pending_timeout_of_a_stored_job_is_kept_by_the_next_host(
     tmp_path: Path,
 ) -> None:

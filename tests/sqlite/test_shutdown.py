@@ -8,7 +8,16 @@ from pathlib import Path
 import anyio
 import pytest
 
-from hodei_core import Backoff, Hodei, HodeiClosedError, JobStarted, JobState, Reason, RetryPolicy
+from hodei_core import (
+    Backoff,
+    Hodei,
+    HodeiClosedError,
+    JobStarted,
+    JobState,
+    Reason,
+    RetryPolicy,
+    StoreInvalidError,
+)
 from hodei_core.backends.local import LocalProvider
 from tests.sqlite.helpers import make
 
@@ -128,6 +137,19 @@ async def test_a_file_that_is_gone_keeps_nobody_who_leaves(
     assert not is_alive(pid)
     assert "how 1 attempts ended could not be recorded: the store is gone" in caplog.text
     assert f"leaving without the store: {path} was deleted or replaced" in caplog.text
+
+
+async def test_a_drain_ends_though_a_slot_was_held_for_a_file_that_is_gone(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "jobs.db"
+    with anyio.fail_after(LIMIT):
+        async with Hodei(path, providers=[one_slot()]) as hodei:
+            assert (await hodei.run("true")).ok
+            path.unlink()
+            with pytest.raises(StoreInvalidError):
+                await hodei.submit("true")
+            await hodei.drain()
 
 
 async def test_after_its_close_a_file_answers_no_more(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hodei_core.checks import MAX_SPAN
 from hodei_core.policies import WorkerPolicy
-from hodei_core.retry import MAX_SPAN
 from tests.values.helpers import assert_frozen, cases, deterministic, pickled
 
 SPANS = ("idle_timeout", "max_lifetime", "startup_timeout", "lease")

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hodei_core.checks import MAX_SPAN
 from hodei_core.errors import InvalidJobError
-from hodei_core.retry import MAX_SPAN, RETRYABLE, Backoff, RetryPolicy
+from hodei_core.retry import RETRYABLE, Backoff, RetryPolicy
 from hodei_core.states import Reason
 from tests.values.helpers import assert_frozen, deterministic, pickled
 

@@ -18,9 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hodei_core.checks import MAX_SPAN
 from hodei_core.errors import InvalidJobError
 from hodei_core.resources import Resources
-from hodei_core.retry import MAX_SPAN, RetryPolicy
+from hodei_core.retry import RetryPolicy
 from hodei_core.specs import MAX_STDIN_BYTES, MAX_TEXT_BYTES, JobFields, JobSpec
 from hodei_core.states import Reason
 from tests.values.helpers import (

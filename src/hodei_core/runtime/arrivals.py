@@ -45,6 +45,10 @@ class Arrivals:
         """How many attempts may yet begin."""
         return len(self._held)
 
+    def __contains__(self, job_id: JobId) -> bool:
+        """Whether the attempt of a job may yet begin."""
+        return job_id in self._held
+
     def announce(self, submissions: tuple[Submission, ...]) -> tuple[Submission, ...]:
         """Take note of jobs that are about to be stored, and return them as they may be.
 
@@ -70,6 +74,13 @@ class Arrivals:
         if not begins:
             self._let_go(*held)
         return begins
+
+    def refuse(self, submissions: tuple[Submission, ...]) -> None:
+        """Take note that none of these is stored."""
+        for submission in submissions:
+            held = self._held.pop(submission.id, None)
+            if held is not None:
+                self._let_go(*held)
 
     def over(self, submissions: tuple[Submission, ...]) -> None:
         """Take note that these are on their way no more.

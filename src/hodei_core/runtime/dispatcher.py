@@ -167,11 +167,14 @@ class Dispatcher:
                     self._enqueue(job)
         self._arrivals.over(submissions)
         self._untold = True
-        if not all_begin or self._reporter.heard:  # a slot that was held for one may be free again
+        # A slot that was held for one may be free again, or one was cancelled before it began.
+        if not all_begin or self._reporter.heard or self._cancels:
             self.wake()
 
-    def unanswered(self, submissions: tuple[Submission, ...]) -> None:
-        """Take note that jobs may have been stored or not."""
+    def unanswered(self, submissions: tuple[Submission, ...], *, refused: bool) -> None:
+        """Take note that jobs may have been stored or not; `refused`: that they were not."""
+        if refused:
+            self._arrivals.refuse(submissions)
         self._arrivals.over(submissions)
         self.wake()
 
@@ -500,6 +503,8 @@ class Dispatcher:
             run = self._recorder.runs.get(job_id)
             if run is not None:
                 run.cancel(why)
+            elif job_id in self._arrivals:  # it may be stored as assigned: when that is known
+                self._cancels[job_id] = why
             else:
                 await self._unstarted.plan_cancel(plan, job_id, why)
 

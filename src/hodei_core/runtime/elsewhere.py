@@ -64,6 +64,7 @@ def _note(worker: Worker, jobs: list[Job]) -> WorkerNote:
         state=worker.state,
         room=_room(worker, offer, jobs) if worker.state in _SERVING else None,
         jobs=worker.jobs,
+        elsewhere=True,
     )
 
 

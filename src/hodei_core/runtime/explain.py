@@ -43,6 +43,9 @@ class WorkerNote(Value):
     loss: str | None = None
     """How it was lost."""
 
+    elsewhere: bool = False
+    """Whether it is another host's, which decides what it takes."""
+
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class Situation(Value):
@@ -137,10 +140,16 @@ def _due(situation: Situation) -> str:
     serving = [
         worker
         for worker in situation.workers
-        if worker.room is not None and worker.room.taking and _could(needs, worker.offer)
+        if worker.room is not None
+        and worker.room.taking
+        and _could(needs, worker.offer)
+        and (worker.elsewhere or not situation.draining)
     ]
-    if any(_free(worker, needs, job.id) for worker in serving):
+    free = [worker for worker in serving if _free(worker, needs, job.id)]
+    if any(not worker.elsewhere for worker in free):
         return "due, and about to start"
+    if free:
+        return f"due, and worker {free[0].id} has room: its host takes it, unless that is draining"
     for worker in serving:
         if worker.kept_for == job.id:
             return f"worker {worker.id} is kept for it and filled no further"

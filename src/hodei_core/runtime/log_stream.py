@@ -248,7 +248,7 @@ class LogStream:
         gap = await self._gap(buffer, found)
         if gap is None:
             self._segments = _END
-            if self._until is not None and self._cursor < self._until:
+            if self._until is None or self._cursor < self._until:
                 await self._reader.job(self._job_id)  # which may be gone altogether
         return gap
 

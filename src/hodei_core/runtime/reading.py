@@ -138,7 +138,8 @@ class Reading(LogReader):
             OutputLostError: a part is no longer stored.
         """
         job = await self.job(job_id)
-        if attempt is not None and not 1 <= attempt <= len(job.attempts):
+        known = range(1, len(job.attempts) + 1)
+        if attempt is not None and attempt not in known:
             msg = f"attempt must be one of the {len(job.attempts)} there were, not {attempt!r}"
             raise ValueError(msg)
         if not job.attempts:

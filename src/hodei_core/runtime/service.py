@@ -8,7 +8,7 @@ from datetime import datetime
 
 import anyio
 
-from hodei_core.errors import JobNotFinalError
+from hodei_core.errors import JobNotFinalError, StoreInvalidError
 from hodei_core.explanations import Explanation
 from hodei_core.ids import JobId
 from hodei_core.jobs import Job
@@ -104,8 +104,9 @@ class Service:
         submissions = dispatcher.announce(submissions)
         try:
             outcome = await self._ask(Accept(submissions, max_pending=self._max_pending))
-        except BaseException:
-            dispatcher.unanswered(submissions)
+        except BaseException as error:
+            gone = isinstance(error, StoreInvalidError) and error.gone
+            dispatcher.unanswered(submissions, refused=gone)
             raise
         dispatcher.accepted(submissions, outcome)
         return outcome.jobs
