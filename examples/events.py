@@ -2,8 +2,8 @@
 
 Run it:     python examples/events.py
 
-It prints:  why a job waits, whose only slot another has; one line for each event of three jobs
-            (the one that waits for longer than `stuck_after` is told of, one is tried twice);
+It prints:  why a job waits, whose only slot another has; a line when one of three jobs
+            has waited for longer than `stuck_after`, is tried again, or has ended;
             and what became of all.
 """
 

@@ -61,7 +61,16 @@ PRELUDE = """
             say("now")
             if then is not None:
                 once(then)
-        threading.Thread(target=look, daemon=True).start()
+        looking.append(threading.Thread(target=look, daemon=True))
+        looking[-1].start()
+
+    looking = []
+
+    def threads():
+        # how many there are, once those have ended that looked for the main thread
+        for thread in looking:
+            thread.join()
+        return threading.active_count()
 """
 
 

@@ -149,7 +149,7 @@ def test_it_leaves_the_block_at_once() -> None:
                 once("wait")
                 jobs[0].wait()
         except KeyboardInterrupt:
-            say(*(job.snapshot().reason.name for job in jobs), threading.active_count())
+            say(*(job.snapshot().reason.name for job in jobs), threads())
         """
     )
     assert printed == "ended\nINTERRUPTED INTERRUPTED 1\n"
@@ -286,7 +286,7 @@ def test_at_random_moments_it_never_hangs_or_leaves_a_job() -> None:
                         hodei.join()
                         hodei.run("y")
             except KeyboardInterrupt:
-                say("interrupted", live, threading.active_count())
+                say("interrupted", live, threads())
             """
         ) as running:
             assert running.line() == "now"

@@ -6,6 +6,7 @@ import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 
 import anyio
 import attrs
@@ -40,6 +41,9 @@ from tests.simulation.world import SimulatedProvider, World
 ACTIONS = 100
 IDLE_SECONDS = 5
 """That a job may wait beside a worker that has room for it."""
+
+ENDLESS = JobSpec("hang", grace=2.0)
+"""What only a cancel ends."""
 
 SETTLE_SECONDS = 1_800.0
 """Of virtual time, within which everything must have ended once the faults have stopped."""
@@ -120,6 +124,8 @@ class Simulation:
         self.policies = [self._policy() for _ in range(self.chance.choice((1, 2, 3)))]
         self._acts = [self._submit] * 10 + [self._read] * 3 + [self._cancel] * 3
         self._acts += [self._ask, self._ask, self._drain, self._retry, self._give_up_waiting]
+        self._acts += [self._give_up_running] * 2
+        self._ended: set[JobId] = set()
         self._acting = 0
         self._passed: dict[JobId, int] = {}
         self._closing = False
@@ -372,6 +378,31 @@ class Simulation:
             with suppress(TimeoutError):
                 await hodei.handle(self.chance.choice(list(self.acked))).wait(timeout=0.7)
 
+    async def _give_up_running(self, hodei: Hodei) -> None:
+        """Run one or some jobs that end in no other way, and give that up at some moment."""
+        pause = self.chance.choice((0, 0.01, 0.1, 1.0))
+
+        async def run_one(hodei: Hodei) -> None:
+            with anyio.move_on_after(pause):
+                await hodei.run(ENDLESS)
+
+        for _ in range(self.chance.choice((0, 0, 1, 3))):
+            self.tasks.start_soon(self._as_user, hodei, run_one, False)
+        await run_one(hodei)
+
+    def _end_the_endless(self) -> None:
+        """Cancel what nobody did: a request that is stored needs no other."""
+        for job in self.disk.jobs.values():
+            asked = job.id in self.disk.cancels or job.id in self._ended
+            if job.spec.command == ENDLESS.command and not job.spec.timeout and not asked:
+                self._ended.add(job.id)
+                hodei = next(m.hodei for m in self._alive() if m.hodei is not None)
+                cancel = partial(self._cancel_one, job.id)
+                self.tasks.start_soon(self._as_user, hodei, cancel, False)
+
+    async def _cancel_one(self, job_id: JobId, hodei: Hodei) -> None:
+        await hodei.handle(job_id).cancel()
+
     async def _wait(self, handle: JobHandle) -> None:
         result = await handle.wait()
         if self.disk.jobs[handle.id].state is not result.state:
@@ -422,6 +453,8 @@ class Simulation:
                 raise InvariantError(msg)
             self._check_idle()
             self.history.check()
+            if any(m.hodei is not None for m in self._alive()):
+                self._end_the_endless()
             await simulated_clock().sleep(1)
 
     def _check_idle(self) -> None:
