@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from hodei_core import Hodei, JobHandle, JobState
+from hodei_core import Hodei, Job, JobHandle, JobState, Needs
 from hodei_core.backends.sqlite import SqliteStore
 from hodei_core.ports import Accept, Change, Outcome, RequestCancel
 from tests.runtime.workshop import Workshop, until
@@ -108,3 +108,32 @@ async def test_a_job_whose_run_was_cancelled_when_it_was_stored_is_cancelled(
             assert (await first.wait()).ok
             assert (await hodei.list_workers())[0].slots_used == 0
     assert workshop.live == 0
+
+
+async def test_a_job_does_not_overtake_those_of_others_that_are_just_being_read(
+    tmp_path: Path, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "jobs.db"
+    store = SqliteStore(path)
+    reading, go_on = anyio.Event(), anyio.Event()
+    peek = store.queue.peek
+
+    async def held(needs: Needs, limit: int) -> list[Job]:
+        reading.set()
+        await go_on.wait()
+        return await peek(needs, limit)
+
+    with anyio.fail_after(SOON):
+        async with (
+            Hodei(store, providers=[workshop.provider()]) as hodei,
+            Hodei(path, providers=[]) as client,
+        ):
+            monkeypatch.setattr(store.queue, "peek", held)
+            first = await client.submit("exit 1")
+            await reading.wait()
+            second = await hodei.submit("exit 2")
+            assert (await second.snapshot()).state is JobState.PENDING
+            go_on.set()
+            await first.wait()
+            await second.wait()
+    assert workshop.started == ["exit 1", "exit 2"]

@@ -96,6 +96,9 @@ class Dispatcher:
         self._ticking = False
         self._rescued: dict[JobId, tuple[Job, Ending]] = {}
         self._others_wrote = False
+        self._looking = False
+        """Whether what others wrote is being looked at."""
+
         self._all_unsure = False
         self._untold = False
         """Whether something was done here that a shared store has not been asked to tell."""
@@ -321,7 +324,9 @@ class Dispatcher:
         if self._dispatching or self._reporter.heard:  # a client runs no jobs: who asks is told
             await self._waiting.tell_stuck(self._tell_stuck)
         if self._others_wrote:
+            self._looking = True
             await self._look_around()
+            self._looking = False
         plan = Plan()
         self._plan_rescues(plan)
         self._recorder.plan_ends(
@@ -383,7 +388,7 @@ class Dispatcher:
             self._assigner.add(job)
 
     def _hold(self, job: Job) -> Attempt | None:
-        if self._idle or not self._dispatching or self._others_wrote:
+        if self._idle or not self._dispatching or self._others_wrote or self._looking:
             return None
         return self._assigner.hold(job)
 
