@@ -230,6 +230,37 @@ def test_what_a_killed_host_had_is_not_shown_as_alive(store: Path) -> None:
     assert following.returncode == 0
 
 
+def test_what_a_closing_host_still_runs_is_not_said_to_be_left(store: Path, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    command = f"echo ready; while [ ! -e {gate} ]; do sleep 0.02; done"
+    with HostProgram(store, "--slots", "2") as host:
+        job_id = detached(store, command)
+        becomes(store, job_id, "running")
+        host.send(signal.SIGTERM)
+        host.wait_for("waiting for those that run")
+        waiting = detached(store, "true")
+        following = subprocess.Popen(
+            [*HODEI, "job", "logs", "--store", str(store), waiting],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        held = subprocess.Popen(
+            [*HODEI, "job", "logs", "--store", str(store), job_id],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert following.stderr is not None
+        # Of what waits it is said; by then it would have been of what runs as well.
+        assert b"no host dispatches" in following.stderr.readline()
+        text = run("job", "explain", "--store", str(store), waiting).out.decode()
+        assert "has room" not in text
+        gate.touch()
+        assert held.communicate(timeout=TIMEOUT) == (b"ready\n", b"")
+        assert host.end() == 0
+        following.kill()
+        following.communicate(timeout=TIMEOUT)
+
+
 def test_a_run_says_that_its_job_is_held_by_a_host_that_is_stopped(
     store: Path, tmp_path: Path
 ) -> None:

@@ -126,6 +126,30 @@ def test_the_second_signal_ends_what_a_run_began_for_others_at_once(store: Path)
     until(lambda: not processes_with(MARK, str(store)))
 
 
+def test_the_second_signal_is_heard_by_a_run_that_took_over(store: Path, tmp_path: Path) -> None:
+    gate, told = tmp_path / "gate", tmp_path / "told"
+    stubborn = f"trap 'touch {told}' TERM; while :; do sleep 0.02; done"
+    command = f"echo ready; while [ ! -e {gate} ]; do sleep 0.02; done"
+    free = ("--store", str(store), "--cpus", "0")
+    with HostProgram(store) as host:
+        with Program("run", *free, "--max-attempts", "2", "--backoff", "0", command) as program:
+            assert program.line() == b"ready\n"
+            host.send(signal.SIGKILL)
+            assert "any more: this program does" in "".join(program.error_line() for _ in range(2))
+            detached(store, "--env", f"{MARK}={store}", "--cpus", "0", "--grace", "60", stubborn)
+            until(lambda: bool(processes_with(MARK, str(store))))
+            gate.touch()
+            while "waiting for others of the store" not in program.error_line():
+                pass
+            program.send(signal.SIGINT)
+            assert "ending the jobs of others that run here" in program.error_line()
+            until(told.exists)
+            program.send(signal.SIGINT)
+            assert "killing the jobs of others" in program.error_line()
+            assert program.end().code == 130
+    until(lambda: not processes_with(MARK, str(store)))
+
+
 def test_a_signal_that_comes_while_the_job_is_stored_cancels_it(
     store: Path, tmp_path: Path
 ) -> None:

@@ -227,7 +227,7 @@ async def test_a_cancel_that_comes_before_it_is_known_that_a_job_begins_is_not_l
                 store.answer.set()
             assert (await hodei.list_workers())[0].slots_used == 0
     assert [(result.state, result.message) for result in results] == [(JobState.CANCELLED, "why")]
-    assert workshop.live == 0
+    assert workshop.started == []
 
 
 @pytest.mark.parametrize("kind", [Accept, Advance])

@@ -17,7 +17,7 @@ from hodei_core.cli.stores import StoreFile
 from hodei_core.errors import HodeiError, JobNotFoundError
 from hodei_core.handle import JobHandle
 from hodei_core.hodei import Hodei
-from hodei_core.ids import JobId
+from hodei_core.ids import HostId, JobId
 from hodei_core.ports import JobFilter, Store
 
 LEAST_DIGITS = 4
@@ -44,6 +44,14 @@ class Client:
         """Return how many hosts are registered, but for those that are certain to be dead."""
         hosts = self.store.hosts
         return 0 if hosts is None else len(await hosts.select()) - len(await hosts.dead())
+
+    async def is_there(self, host_id: HostId | None) -> bool:
+        """Return whether a host is registered and not certain to be dead."""
+        hosts = self.store.hosts
+        if hosts is None:
+            return False
+        registered = {record.id for record in await hosts.select()}
+        return host_id in registered.difference(await hosts.dead())
 
     async def print(self, text: str) -> None:
         """Print a text on standard output."""

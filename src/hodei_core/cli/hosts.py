@@ -115,8 +115,7 @@ async def dispatched(
         try:
             yield client
         finally:
-            stand_in.done.set()
-            await stand_in.ended.wait()
+            await stand_in.end()
 
 
 async def _registered(file: StoreFile) -> bool:
@@ -130,16 +129,35 @@ async def _registered(file: StoreFile) -> bool:
 
 
 class _StandIn:
-    """Dispatches when nobody else does, until `done`."""
+    """Dispatches when nobody else does, until its end."""
 
     def __init__(self, file: StoreFile, console: Console, took_over: Told) -> None:
         self._file = file
         self._console = console
         self._took_over = took_over
-        self.done = anyio.Event()
-        self.ended = anyio.Event()
+        self._done = anyio.Event()
+        self._ended = anyio.Event()
+        self._life = anyio.CancelScope()
+
+    async def end(self) -> None:
+        """Stop, and return when that is done; being cancelled ends what runs at once."""
+        self._done.set()
+        try:
+            await self._ended.wait()
+        finally:
+            self._life.cancel()
+            with anyio.CancelScope(shield=True):
+                await self._ended.wait()
 
     async def run(self, watch: HostWatch) -> None:
+        """Watch, and dispatch from the moment when nobody else does, until it is to end."""
+        try:
+            with self._life:
+                await self._run(watch)
+        finally:
+            self._ended.set()
+
+    async def _run(self, watch: HostWatch) -> None:
         try:
             if await watch.unless_nobody(self._until_done):
                 return
@@ -149,13 +167,11 @@ class _StandIn:
             await watch.take_off_the_dead()
             async with Hodei(self._file.store()) as hodei, anyio.create_task_group() as tasks:
                 tasks.start_soon(self._took_over, hodei)
-                await self.done.wait()
+                await self._done.wait()
                 tasks.cancel_scope.cancel()
         except HodeiError as error:
             await self._console.say(str(error))
-        finally:
-            self.ended.set()
 
     async def _until_done(self) -> bool:
-        await self.done.wait()
+        await self._done.wait()
         return True

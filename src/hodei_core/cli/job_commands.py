@@ -26,6 +26,7 @@ from hodei_core.states import JobState
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_LOOK_SECONDS = 1.0
 _SOURCES = {"stdout": LogSource.STDOUT, "stderr": LogSource.STDERR}
 
 
@@ -190,12 +191,15 @@ async def _logs(
 
 
 async def _tell_if_nobody_runs_it(client: Client, job: JobHandle) -> None:
-    await HostWatch(client.store).nobody()
     with suppress(HodeiError):  # whoever follows the log is told
-        if not (await job.snapshot()).state.is_final:
-            await client.console.say(
-                f"no host dispatches from {client.file} now: the log goes on when one does"
-            )
+        await HostWatch(client.store).nobody()
+        while not (now := await job.snapshot()).state.is_final:
+            if now.state is JobState.PENDING or not await client.is_there(now.attempt.host_id):
+                await client.console.say(
+                    f"no host dispatches from {client.file} now: the log goes on when one does"
+                )
+                return
+            await anyio.sleep(_LOOK_SECONDS)  # a host that closes waits for what it runs
 
 
 @click.command("cancel")

@@ -170,8 +170,7 @@ class Dispatcher:
                     self._enqueue(job)
         self._arrivals.over(submissions)
         self._untold = True
-        # A slot that was held for one may be free again, or one was cancelled before it began.
-        if not all_begin or self._reporter.heard or self._cancels:
+        if not all_begin or self._reporter.heard:  # a slot that was held for one may be free again
             self.wake()
 
     def unanswered(self, submissions: tuple[Submission, ...], *, refused: bool) -> None:
@@ -406,6 +405,8 @@ class Dispatcher:
         slot.give(run)
         if request is not None:
             run.cancel(request.reason)
+        if job.id in self._cancels:  # it came before this was known
+            run.cancel(self._cancels.pop(job.id))
         if self._interrupting:
             run.interrupt()
 

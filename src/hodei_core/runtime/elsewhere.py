@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Container
 
+import attrs
+
 from hodei_core.ids import HostId, WorkerId
 from hodei_core.jobs import Job
 from hodei_core.ports import JobFilter, Store
@@ -37,12 +39,22 @@ async def live_workers(store: Store) -> list[Worker]:
 
 
 async def workers_elsewhere(store: Store, mine: Container[WorkerId]) -> tuple[WorkerNote, ...]:
-    """Return the workers of other hosts, with what they have left."""
+    """Return the workers of other hosts, with what they have left.
+
+    A host that closes offers nothing any more: its workers drain.
+    """
     if store.hosts is None:
         return ()
     workers = [worker for worker in await live_workers(store) if worker.id not in mine]
     if not workers:
         return ()
+    closing = {record.id for record in await store.hosts.select() if not record.offers}
+    workers = [
+        attrs.evolve(worker, state=WorkerState.DRAINING)
+        if worker.host_id in closing and worker.state in _SERVING
+        else worker
+        for worker in workers
+    ]
     of: dict[WorkerId, list[Job]] = {}
     if any(worker.jobs for worker in workers):
         for job in await store.jobs.select(JobFilter(states=_OPEN), limit=None):

@@ -149,6 +149,8 @@ class Slot:
         self._emptied.set()
 
     async def _execute(self, run: Run) -> Ending | None:
+        if self._unwanted:  # ended before it began
+            return _NEVER_STARTED
         try:
             if run.job.attempt.number > 1:
                 await self._host.prepare(run)
