@@ -159,7 +159,9 @@ def test_a_handler_that_ends_the_program_does(backend: str, error: str) -> None:
             return await hang(execution, output)
         async def main():
             async with Hodei(providers=[MemoryProvider(handler, slots=2)]) as hodei:
-                await hodei.submit("x")
+                job = await hodei.submit("x")
+                while (await job.snapshot()).state is not JobState.RUNNING:
+                    await anyio.sleep(0)
                 await hodei.submit("end")
                 await anyio.sleep_forever()
         try:
