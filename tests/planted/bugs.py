@@ -321,4 +321,18 @@ BUGS = (
         "    if job.state is JobState.ASSIGNED:",
         ("tests/simulation/test_hosts.py",),
     ),
+    Bug(
+        "follow what is stored last first",
+        "runtime/plan.py",
+        "in zip(self._settlers, outcomes, strict=True):",
+        "in [*zip(self._settlers, outcomes, strict=True)][::-1]:",
+        ("tests/simulation/test_hosts.py",),
+    ),
+    Bug(
+        "forget an incarnation that was just being registered",
+        "runtime/membership.py",
+        "        self._registered.append(new_id)\n",
+        "",
+        ("tests/simulation/test_hosts.py",),
+    ),
 )

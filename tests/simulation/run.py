@@ -491,6 +491,10 @@ class Simulation:
             return f"L1: {len(open_)} jobs are not final, as {job.id} ({job.state.name})"
         if not any(m.hodei is not None for m in self._alive()):
             return "no host is open"
+        living = {m.hodei._host.fleet.host_id for m in self._alive() if m.hodei is not None}
+        gone = self.disk.hosts.keys() - living
+        if gone:
+            return f"L2: dead, and still registered: {sorted(gone)}"
         lost = [worker.id for worker in self.world.workers.values() if worker.owner.dead]
         lost += [w.id for w in self.disk.workers.values() if w.host_id not in self.disk.hosts]
         if lost:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import anyio
 from anyio.abc import TaskGroup
 
-from hodei_core import Hodei, JobHandle, JobState, WorkerPolicy
+from hodei_core import Hodei, JobHandle, JobState, WorkerPolicy, WorkerState
 from hodei_core.testing import simulated_clock
 from tests.simulation.disk import Disk
 from tests.simulation.faults import Faults, HostCrashed
@@ -82,6 +82,13 @@ class Scene:
             while not met():  # noqa: ASYNC110 - virtual time: a look costs nothing
                 await anyio.sleep(0.05)
         return simulated_clock().monotonic() - began
+
+    def ready(self, host: SceneHost) -> bool:
+        """Return whether a worker of a host waits for jobs, as it is stored."""
+        return any(
+            worker.host_id == host.host_id and worker.state is WorkerState.READY
+            for worker in self.disk.workers.values()
+        )
 
     def runs(self, job: JobHandle) -> int:
         """Return how many executions of a job live outside."""

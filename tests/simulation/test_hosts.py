@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import anyio
 import pytest
 
-from hodei_core import Backoff, JobState, Reason, RetryPolicy
+from hodei_core import Backoff, JobState, Reason, RetryPolicy, WorkerPolicy
+from hodei_core.ports import Advance, Change, Outcome
 from hodei_core.runtime.membership import LEASE_SECONDS
 from hodei_core.testing import simulated, simulated_clock
 from tests.simulation.scene import Scene
@@ -340,4 +343,61 @@ async def test_the_log_of_another_hosts_job_is_followed_to_its_end() -> None:
         assert [seq for seq, _ in told] == [1, 2, 3]
         assert told[-1][1] < 2
         assert 60 <= simulated_clock().monotonic() < 62
+        tasks.cancel_scope.cancel()
+
+
+@simulated
+async def test_a_host_may_take_again_what_it_lost_before_that_loss_is_recorded() -> None:
+    """One commit has both: the end, which is refused since others wrote it, and the next start."""
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks, WorkerPolicy(min_workers=1, max_workers=2, idle_timeout=None))
+        first, second = await scene.host(), await scene.host()
+        old = first.host_id
+        await second.hodei.drain()
+        job = await first.hodei.submit("run 20", retry=TWICE)
+        other = await first.hodei.submit("run 1", delay=100)
+        await scene.until(lambda: scene.state(job) is JobState.RUNNING, 4)
+        asked, answered = anyio.Event(), anyio.Event()
+        apply = first.store.apply
+
+        async def slow(changes: Sequence[Change]) -> list[Outcome]:
+            if any(isinstance(change, Advance) for change in changes):
+                asked.set()
+                await answered.wait()
+            return await apply(changes)
+
+        first.store.apply = slow  # type: ignore[method-assign]
+        tasks.start_soon(other.cancel)
+        await asked.wait()
+        first.power.pause()
+        await scene.until(lambda: scene.state(job) is JobState.PENDING, 2 * LEASE_SECONDS)
+        first.power.go_on()
+        await scene.until(lambda: first.host_id != old, 60)
+        await scene.until(lambda: scene.ready(first), 5)
+        answered.set()
+        result = await first.hodei.handle(job.id).wait()
+        assert result.ok
+        assert [(a.host_id, a.reason) for a in result.attempts] == [
+            (old, Reason.WORKER_LOST),
+            (first.host_id, None),
+        ]
+        tasks.cancel_scope.cancel()
+
+
+@simulated
+async def test_a_host_that_closes_while_it_joins_anew_leaves_nothing_on_the_register() -> None:
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks)
+        first, second = await scene.host(), await scene.host()
+        old = first.host_id
+        first.power.pause()
+        await scene.until(lambda: old not in scene.disk.hosts, 2 * LEASE_SECONDS)
+        first.faults.kinds, first.faults.on = frozenset({"store unsure"}), True
+        first.faults.chance.random = lambda: 0.0  # type: ignore[method-assign]
+        first.power.go_on()
+        await scene.until(lambda: first.host_id in scene.disk.hosts, 60)
+        first.faults.on = False
+        first.leave.set()
+        await first.gone.wait()
+        assert list(scene.disk.hosts) == [second.host_id]
         tasks.cancel_scope.cancel()

@@ -213,6 +213,31 @@ print("ended")
 """
 
 
+DELETED = """
+import asyncio, os, sys
+from hodei_core import Hodei, StoreInvalidError
+
+async def main(path):
+    try:
+        async with Hodei(path) as hodei:
+            await hodei.run("true")
+            os.remove(path)
+            await hodei.submit("true")
+    except StoreInvalidError:
+        print("refused")
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+def test_a_program_whose_file_was_deleted_ends_without_a_warning(tmp_path: Path) -> None:
+    """It leaves the file open on purpose: SQLite would delete by name what is another's by now."""
+    program = [sys.executable, *FLAGS, "-c", DELETED, str(tmp_path / "jobs.db")]
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "refused\n"), ended.stderr
+    assert "Warning" not in ended.stderr
+
+
 def test_a_bare_store_that_is_never_closed_keeps_no_program_alive(tmp_path: Path) -> None:
     done = python(BARE, tmp_path / "jobs.db")
     assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", ""), done

@@ -325,8 +325,7 @@ class Assigner:
             decision.worker_id, offer.provider, now, host_id=self._fleet.host_id, waited=waited
         )
         self.underway += 1
-        told = partial(self._settle_assignment, job, assigned)
-        plan.add_start(Advance(assigned, job.version), told)
+        plan.add(Advance(assigned, job.version), partial(self._settle_assignment, job, assigned))
 
     def _given(self, job: Job, worker_id: WorkerId) -> Offer:
         """Take note of whom a job overtakes with a worker; return what that has."""

@@ -88,6 +88,9 @@ class Membership:
         self._host = host
         self._new_id = new_id
         self._record: HostRecord | None = None
+        self._registered: list[HostId] = []
+        """The incarnations that may be on the register, as far as was answered."""
+
         self._others: dict[HostId, _Other] = {}
         self._looked_at = 0.0
         self._round_at = 0.0
@@ -125,6 +128,7 @@ class Membership:
         record = HostRecord(id=host_id, offers=offers)
         began = self._clock.monotonic()
         await self._store.apply([JoinHost(record)])
+        self._registered = [host_id]
         self._record = record
         self._looked_at = self._clock.monotonic()
         self._lost = False
@@ -134,9 +138,9 @@ class Membership:
         """Take this host off the register; what it left would be rescued by others."""
         if self._lease is not None:
             self._lease.cancel()
-        record, self._record = self._record, None
-        if record is not None:
-            await self._store.apply([RemoveHost(record.id)])
+        self._record = None
+        if self._registered:
+            await self._store.apply([RemoveHost(host_id) for host_id in self._registered])
 
     def close(self) -> None:
         """Tell the others that this host takes no more work; what it runs keeps its lease."""
@@ -248,6 +252,7 @@ class Membership:
         changes: list[Change] = [] if old is None else [RemoveHost(old.id)]
         record = HostRecord(id=new_id, offers=offers)
         changes.append(JoinHost(record))
+        self._registered.append(new_id)
 
         async def join() -> float:
             began = self._clock.monotonic()
@@ -255,6 +260,7 @@ class Membership:
             return began
 
         began = await insist(join, "register the host")
+        self._registered = [new_id]
         self._record = record
         self._lost = False
         self._hold_from(began)

@@ -12,12 +12,11 @@ Settle = Callable[[Outcome], None]
 class Plan:
     """Changes that go to the store together, each with what is to be done afterwards."""
 
-    __slots__ = ("_settlers", "_urgent", "changes")
+    __slots__ = ("_settlers", "changes")
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
         self._settlers: list[Settle | None] = []
-        self._urgent: list[tuple[int, Settle]] = []
 
     def __bool__(self) -> bool:
         return bool(self.changes)
@@ -27,15 +26,8 @@ class Plan:
         self.changes.append(change)
         self._settlers.append(settle)
 
-    def add_start(self, change: Change, settle: Settle) -> None:
-        """Add a change that a slot waits for: what follows it is done before the rest."""
-        self._urgent.append((len(self.changes), settle))
-        self.add(change)
-
     def settle(self, outcomes: list[Outcome]) -> None:
         """Do what follows, in the order of the changes."""
-        for place, begin in self._urgent:
-            begin(outcomes[place])
         for settle, outcome in zip(self._settlers, outcomes, strict=True):
             if settle is not None:
                 settle(outcome)

@@ -20,6 +20,9 @@ from hodei_core.compat import override
 _TRIES = 50  # within the time that a call waits
 _UNUSED = 64  # rows a chunk, which only a cursor that is iterated has
 
+_LOST: list[Connection] = []
+"""Connections to files that were deleted or replaced, kept open until the process ends."""
+
 
 class ReadingConnection(sqlite3.Connection):
     """A connection that reads from a file only as long as it is what its name says."""
@@ -49,6 +52,7 @@ class Connection(aiosqlite.Connection):
 
         super().__init__(connector, _UNUSED)
         self._made = made
+        self._lost = False
         # One that nobody closes must not keep the interpreter from ending.
         self._thread.daemon = True
         run = self._thread.run
@@ -60,6 +64,18 @@ class Connection(aiosqlite.Connection):
                 _close(made)
 
         self._thread.run = run_quietly  # type: ignore[method-assign]
+
+    def lose(self) -> None:
+        """Leave it open for ever: its file is gone.
+
+        SQLite would delete by name, at its end, what may be another store's by now.
+        """
+        self._lost = True
+        _LOST.append(self)
+
+    def __del__(self) -> None:
+        if not self._lost:  # else it was left open with intent
+            super().__del__()  # type: ignore[no-untyped-call]
 
     @override
     def stop(self) -> asyncio.Future[Any] | None:
@@ -74,9 +90,7 @@ def _close(made: Iterable[sqlite3.Connection]) -> None:
         connection.close()
 
 
-async def open_writer(
-    path: Path, synchronous: files.Synchronous
-) -> tuple[aiosqlite.Connection, files.Place]:
+async def open_writer(path: Path, synchronous: files.Synchronous) -> tuple[Connection, files.Place]:
     """Return the connection that writes, and where its file is; the schema is up to date.
 
     Raises:
@@ -90,25 +104,26 @@ async def open_writer(
         files.check(path, real)
         files.create(path, real)
         with faults.translated(path):
-            connection = files.connect(real, WritingConnection)
+            writing = files.connect(real, WritingConnection)
             try:
-                if not connection.execute("pragma page_count").fetchone()[0]:
-                    connection.execute(f"pragma {pragmas.OF_A_NEW_FILE}")
+                if not writing.execute("pragma page_count").fetchone()[0]:
+                    writing.execute(f"pragma {pragmas.OF_A_NEW_FILE}")
                 for pragma in (*pragmas.OF_THE_WRITER, f"synchronous = {synchronous}"):
-                    connection.execute(f"pragma {pragma}")
+                    writing.execute(f"pragma {pragma}")
                 # A fresh schema would fill the log, which is never small again.
-                schema.migrate(connection)
-                _begin_log(connection)
-                schema.check(connection)  # the log is there from the first read on
-                connection.place = files.Place(path, real)
-                connection.checkpoints = Checkpoints(real)
+                schema.migrate(writing)
+                _begin_log(writing)
+                schema.check(writing)  # the log is there from the first read on
+                writing.place = files.Place(path, real)
+                writing.checkpoints = Checkpoints(real)
             except BaseException:
-                connection.close()
+                writing.close()
                 raise
-        places.append(connection.place)
-        return connection
+        places.append(writing.place)
+        return writing
 
-    connection = await Connection(connect)
+    connection = Connection(connect)
+    await connection
     return connection, places[0]
 
 
@@ -128,7 +143,7 @@ def _begin_log(connection: sqlite3.Connection) -> None:
             return
 
 
-async def open_reader(path: Path, place: files.Place) -> aiosqlite.Connection:
+async def open_reader(path: Path, place: files.Place) -> Connection:
     """Return a connection that cannot write.
 
     Raises:
@@ -137,9 +152,11 @@ async def open_reader(path: Path, place: files.Place) -> aiosqlite.Connection:
 
     def connect() -> ReadingConnection:
         with faults.translated(path):
-            connection = files.connect(os.path.realpath(path), ReadingConnection)
-            connection.execute("pragma query_only = 1")
-            connection.place = place
-        return connection
+            reading = files.connect(os.path.realpath(path), ReadingConnection)
+            reading.execute("pragma query_only = 1")
+            reading.place = place
+        return reading
 
-    return await Connection(connect)
+    connection = Connection(connect)
+    await connection
+    return connection

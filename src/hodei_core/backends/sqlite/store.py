@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiosqlite
 import anyio
 
 from hodei_core.backends.sqlite import connection, faults, files
+from hodei_core.backends.sqlite.connection import Connection
 from hodei_core.backends.sqlite.hostfiles import HostFiles
 from hodei_core.backends.sqlite.logs import SqliteLogStore
 from hodei_core.backends.sqlite.reader import Reader, post
@@ -41,9 +41,6 @@ from hodei_core.ports import (
     WorkerRegistry,
 )
 from hodei_core.retention import Retention
-
-_LOST: list[aiosqlite.Connection] = []
-"""Connections to files that were deleted or replaced, kept open until the process ends."""
 
 _LOOK_SECONDS = 0.2  # between looks whether others wrote, and at the locks of other hosts
 _LEAST_SECONDS = 0.01
@@ -87,9 +84,9 @@ class SqliteStore(Store):
         self._is_open = False
         self._pid = 0
         self._data_version = 0
-        self._writing: aiosqlite.Connection | None = None
-        self._reading: aiosqlite.Connection | None = None
-        self._listing: aiosqlite.Connection | None = None
+        self._writing: Connection | None = None
+        self._reading: Connection | None = None
+        self._listing: Connection | None = None
         self._place: files.Place | None = None
         self._writer: Writer | None = None
         self._reader: Reader | None = None
@@ -206,8 +203,8 @@ class SqliteStore(Store):
             self._files.close()
         self._files = None
         if self._place is not None and self._place.is_lost():
-            # SQLite would delete by name, at its end, what may be another store's by now.
-            _LOST.extend(opened)
+            for each in opened:
+                each.lose()
             opened = []
         self._place = None
         self._is_open = False
