@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar, overload
@@ -18,7 +17,6 @@ from hodei_core.ambient import ambient
 from hodei_core.checks import span, text, text_or_none, whole_number
 from hodei_core.clock import Clock
 from hodei_core.compat import Self, Unpack
-from hodei_core.errors import HodeiError
 from hodei_core.events import Event, SubscriberLagged
 from hodei_core.handle import JobHandle
 from hodei_core.ids import JobId
@@ -299,8 +297,8 @@ class Hodei:
                 result = await wait.result()
             except BaseException:
                 longest = spec.grace.total_seconds() + _RUN_MARGIN_SECONDS
-                with anyio.move_on_after(longest, shield=True), suppress(HodeiError):
-                    await self._service.cancel(wait.job_id, "the call of run() was cancelled")
+                with anyio.move_on_after(longest, shield=True):
+                    await self._service.abandon(wait.job_id, "the call of run() was cancelled")
                 raise
         return result.check() if check else result
 

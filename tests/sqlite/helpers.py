@@ -52,6 +52,15 @@ def look(folder: Path) -> dict[str, tuple[bytes, int, int]]:
     return found
 
 
+def is_alive(pid: int) -> bool:
+    """Return whether a process exists."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def python(
     script: str, *arguments: object, before: Sequence[str] = (), flags: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:

@@ -8,20 +8,37 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
 import pytest
 
-from hodei_core import Hodei, HodeiError, StoreBusyError, StoreFullError, StoreInvalidError
+from hodei_core import (
+    Hodei,
+    HodeiError,
+    JobHandle,
+    StoreBusyError,
+    StoreFullError,
+    StoreInvalidError,
+)
+from hodei_core.backends.local import LocalProvider
 from hodei_core.backends.memory import MemoryProvider
 from hodei_core.backends.sqlite import faults
 from hodei_core.executions import Execution
 from hodei_core.ports import JobFilter
 from hodei_core.testing.contracts.samples import submission
-from tests.sqlite.helpers import LIMIT, make, needs_root, needs_strace, opened, python
+from tests.sqlite.helpers import (
+    LIMIT,
+    is_alive,
+    make,
+    needs_root,
+    needs_strace,
+    opened,
+    python,
+)
+from tests.sqlite.programs import until, words
 
 HOLD = """
 import sqlite3, sys
@@ -357,6 +374,48 @@ async def test_a_file_that_was_replaced_is_refused_and_the_new_one_left_alone(
             before = {end: Path(f"{path}{end}").read_bytes() for end in ("", "-wal", "-shm")}
             await driver.store.close()
             assert {end: Path(f"{path}{end}").read_bytes() for end in before} == before
+
+
+async def test_whoever_waits_or_reads_is_told_that_the_file_is_gone(tmp_path: Path) -> None:
+    path, end = tmp_path / "jobs.db", tmp_path / "end"
+    command = f"echo $$; until [ -e {end} ]; do sleep 0.01; done"
+    refused: list[str] = []
+
+    async def ask(who: str, call: Awaitable[object]) -> None:
+        with pytest.raises(StoreInvalidError, match="deleted or replaced"):
+            await call
+        refused.append(who)
+
+    async def read(job: JobHandle) -> None:
+        async for entry in job.logs():
+            pids.append(int(entry.text))
+            begun.set()
+
+    pids: list[int] = []
+    begun = anyio.Event()
+    with anyio.fail_after(LIMIT):
+        async with (
+            Hodei(path, providers=[LocalProvider(slots=2)]) as hodei,
+            Hodei(path, providers=[]) as client,
+            anyio.create_task_group() as tasks,
+        ):
+            job = await hodei.submit(command, grace=1)
+            theirs = client.handle(job.id)
+            tasks.start_soon(ask, "reads elsewhere", read(theirs))
+            await begun.wait()
+            tasks.start_soon(ask, "waits", job.wait())
+            tasks.start_soon(ask, "waits elsewhere", theirs.wait())
+            tasks.start_soon(ask, "joins", client.join())
+            tasks.start_soon(ask, "runs", hodei.run(f"echo $$ > {end}.pid; sleep 60", grace=1))
+            await until(lambda: words(tmp_path / "end.pid"))
+            path.unlink()
+            await until(lambda: len(refused) == 5)
+            assert is_alive(pids[0])  # what its waiters wait for runs on: the file may come back
+            run = int((tmp_path / "end.pid").read_text())
+            await until(lambda: not is_alive(run))
+            tasks.start_soon(ask, "reads", read(job))  # at once: it cannot even begin
+            end.touch()
+    assert len(refused) == 6
 
 
 async def test_a_file_that_comes_back_is_used_again(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import anyio
@@ -19,7 +18,7 @@ from hodei_core import (
     StoreInvalidError,
 )
 from hodei_core.backends.local import LocalProvider
-from tests.sqlite.helpers import make
+from tests.sqlite.helpers import is_alive, make
 
 LIMIT = 20.0
 HANGS = "trap 'exit 0' TERM; sleep 60 & wait"
@@ -96,14 +95,6 @@ async def test_a_requeued_job_runs_again_under_the_next_host(tmp_path: Path) -> 
             result = await hodei.handle(job.id)
             assert result.ok
             assert [attempt.number for attempt in result.attempts] == [1, 2]
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize("way", ["normally", "timeout", "exception"])

@@ -210,6 +210,19 @@ class Dispatcher:
         self._all_unsure = True
         self.others_wrote()
 
+    def store_gone(self) -> None:
+        """Have all who wait or read ask the store, which refuses them: it was deleted."""
+        self._waiters.look_again()
+        runs = self._recorder.runs
+        self._logs.refresh({job_id for job_id in runs if runs[job_id].ending is None})
+        self.tell_watchers()
+
+    def stop_here(self, job_id: JobId, why: str) -> None:
+        """End the attempt of a job, if it is one of this host, though no request is stored."""
+        run = self._recorder.runs.get(job_id)
+        if run is not None:
+            run.cancel(why)
+
     def rescue(self, job: Job, ending: Ending) -> None:
         """Write the end of an attempt of a dead host, unless somebody else does first."""
         self._rescued[job.id] = (job, ending)

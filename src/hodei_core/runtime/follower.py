@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from hodei_core.clock import Clock
-from hodei_core.errors import HodeiError
+from hodei_core.errors import HodeiError, StoreInvalidError
 from hodei_core.ports import HostRegistry
 from hodei_core.runtime.dispatcher import Dispatcher
 
@@ -24,11 +24,17 @@ class Follower:
 
     async def run(self) -> None:
         """Follow, for ever."""
+        refused = ""
         while True:
             try:
                 await self._hosts.others_wrote()
+                refused = ""
             except HodeiError as error:
-                logger.warning("what other hosts wrote could not be read: %s", error)
+                if refused != str(error):
+                    refused = str(error)
+                    logger.warning("what other hosts wrote could not be read: %s", error)
+                if isinstance(error, StoreInvalidError) and error.gone:
+                    self._dispatcher.store_gone()
                 await self._clock.sleep(_RETRY_SECONDS)
             self._dispatcher.others_wrote()
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import anyio
 
-from hodei_core.errors import JobNotFinalError, StoreInvalidError
+from hodei_core.errors import HodeiError, JobNotFinalError, StoreInvalidError
 from hodei_core.explanations import Explanation
 from hodei_core.ids import JobId
 from hodei_core.jobs import Job
@@ -130,6 +130,14 @@ class Service:
         await self.reading.job(job_id)
         await self._request_cancel((job_id,), reason)
         return await self.wait(job_id)
+
+    async def abandon(self, job_id: JobId, reason: str) -> None:
+        """End a job that nobody waits for any more, also where its store refuses."""
+        try:
+            await self.cancel(job_id, reason)
+        except HodeiError as error:
+            if isinstance(error, StoreInvalidError) and error.gone:
+                self._host.dispatcher.stop_here(job_id, reason)
 
     async def cancel_matching(self, matching: JobFilter, reason: str | None) -> int:
         """End the jobs that match and are not final; return how many ended CANCELLED."""

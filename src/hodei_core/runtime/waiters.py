@@ -40,6 +40,12 @@ class Waiters:
             for waiter in waiting:
                 waiter.wake(job, told)
 
+    def look_again(self) -> None:
+        """Have everybody look at the store, though nothing is known to have happened."""
+        for waiters in self._waiting.values():
+            for waiter in waiters:
+                waiter.look_again()
+
     def wake_all(self) -> None:
         """Wake everybody: nothing more will come."""
         waiting = list(self._waiting.values())
@@ -82,10 +88,15 @@ class Waiter:
             del self._waiting[self._job_id]
 
     async def wait(self) -> None:
-        """Return when the job is final, or everybody is woken."""
+        """Return when the job is final, or everybody is woken or is to look again."""
         if not self._woken:
             self._event = anyio.Event()
             await wait_for(self._event)
+
+    def look_again(self) -> None:
+        """Let it look at the store, and wait on."""
+        if self._event is not None:
+            self._event.set()
 
     def wake(self, job: Job | None, printed: Printed) -> None:
         """Let it go on."""

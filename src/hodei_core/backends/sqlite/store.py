@@ -280,6 +280,8 @@ class SqliteStore(Store):
 
     async def _others_wrote(self) -> None:
         while True:
+            if self._place is not None:
+                self._place.check()
             version = await self._version()
             if version != self._data_version:
                 self._data_version = version
