@@ -10,6 +10,9 @@ from hodei_core.clock import to_timedelta
 MOST = 2**60
 """The largest whole number that is accepted: far below what 64 bits hold."""
 
+MAX_SLOTS = 65_536
+"""The most slots of a worker: each is a task, made when the worker is."""
+
 MAX_SPAN = timedelta(days=36_525)
 """A hundred years: the longest span that is accepted, so that no instant can overflow."""
 

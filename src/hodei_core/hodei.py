@@ -17,6 +17,7 @@ from hodei_core.ambient import ambient
 from hodei_core.checks import span, text, text_or_none, whole_number
 from hodei_core.clock import Clock
 from hodei_core.compat import Self, Unpack
+from hodei_core.errors import HodeiBrokenError, HodeiClosedError
 from hodei_core.events import Event, SubscriberLagged
 from hodei_core.handle import JobHandle
 from hodei_core.ids import JobId
@@ -159,13 +160,20 @@ class Hodei:
         tasks = self._tasks
         assert tasks is not None and self._body is not None, "it was entered"  # noqa: S101, PT018
         self._host.gate.check_place()
-        swallowed = bool(self._body.__exit__(exc_type, exc, traceback))
+        swallowed, rest = False, None
+        try:
+            swallowed = bool(self._body.__exit__(exc_type, exc, traceback))
+        except BaseException as error:  # what is left of a group of which ours was a part
+            rest = error
         try:
             await self._host.stop(Stop.NORMALLY if exc is None else Stop.AT_ONCE)
         finally:
             await tasks.__aexit__(None, None, None)
-        if self._host.failure is not None and (exc is None or swallowed):
-            raise self._host.failure
+        failure, left = self._host.failure, None if swallowed else rest or exc
+        if failure is not None and (_yields(left) or not isinstance(failure, Exception)):
+            raise failure
+        if rest is not None:
+            raise rest
         return swallowed
 
     async def open(self) -> Self:
@@ -541,3 +549,11 @@ def _check_classes(types: Iterable[object]) -> None:
         if not (isinstance(kind, type) and issubclass(kind, Event)):
             msg = f"events takes classes of events, not {kind!r}"
             raise TypeError(msg)
+
+
+def _yields(error: BaseException | None) -> bool:
+    """Return whether what leaves a block says no more than that its host has failed."""
+    inner = getattr(error, "exceptions", None)
+    if isinstance(inner, tuple):
+        return all(map(_yields, inner))
+    return error is None or isinstance(error, (HodeiBrokenError, HodeiClosedError))

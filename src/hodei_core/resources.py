@@ -36,7 +36,7 @@ def _cpus(value: object) -> float:
     if not math.isfinite(cpus) or cpus < 0:
         msg = f"resources.cpus: must be 0 or more and finite, not {shown(value)}"
         raise InvalidJobError(msg, field="resources.cpus")
-    return round(cpus, _CPU_DIGITS)
+    return round(cpus, _CPU_DIGITS) + 0.0  # -0.0 is 0.0
 
 
 def _memory(value: object) -> int | None:

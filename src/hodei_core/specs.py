@@ -248,9 +248,9 @@ def _resources(value: Resources) -> Resources:
     if not isinstance(value, Resources):
         raise _error("resources", f"must be Resources, not {type(value).__name__}")
     if value.cpus > _MAX_CPUS:
-        raise _error("resources", f"cpus must be at most {_MAX_CPUS}, not {value.cpus:g}")
+        raise _error("resources.cpus", f"must be at most {_MAX_CPUS}, not {value.cpus:g}")
     if value.memory is not None and value.memory > _MAX_MEMORY:
-        raise _error("resources", f"memory must be at most {_MAX_MEMORY} bytes")
+        raise _error("resources.memory", f"must be at most {_MAX_MEMORY} bytes")
     return value
 
 

@@ -47,6 +47,8 @@ def invoke(*arguments: str) -> Result:
         (["--image", ""], "'--image': must not be empty"),
         (["--cpus", "-1"], "'--cpus': must be 0 or more and finite, not -1.0"),
         (["--cpus", "many"], "'--cpus': 'many' is not a valid float"),
+        (["--cpus", "1e308"], "'--cpus': must be at most"),
+        (["--memory", "99999999TiB"], "'--memory': must be at most"),
         (["--memory", "12 parsecs"], "'--memory': '12 parsecs' is no size"),
         (["--timeout", "0"], "'--timeout': must be more than 0 seconds"),
         (["--timeout", "-5"], "'--timeout': must be more than 0 seconds"),

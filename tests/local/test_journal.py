@@ -191,6 +191,41 @@ async def test_a_line_that_was_cut_off_is_none(tmp_path: Path) -> None:
     assert (await evidence(tmp_path, JOB)).kind is EvidenceKind.NEVER_STARTED
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"garbage",
+        b"\xff\xfe \x00 1",
+        b"start %s",
+        b"start %s 1 soon",
+        b"exit %s 1",
+        b"exit %s 1 0 0.1 5 0 1e300",
+        b"exit %s 1 many 0.1 5 0 1700000000",
+        b"failed %s 1 2",
+    ],
+)
+async def test_beside_a_line_that_cannot_be_read_nothing_is_certain(
+    line: bytes, tmp_path: Path
+) -> None:
+    async with session(tmp_path):
+        pass
+    with journal_of(tmp_path).open("ab") as file:
+        file.write(line.replace(b"%s", JOB.encode()) + b"\n")
+    assert (await evidence(tmp_path, JOB)).kind is EvidenceKind.UNKNOWN
+
+
+@pytest.mark.parametrize("head", ["", "journal", "journal 1 boot", "journal 1 b n now h 0", "\0"])
+async def test_a_journal_without_its_head_is_none(head: str, tmp_path: Path) -> None:
+    job = execution("true")
+    async with session(tmp_path) as here:
+        await here.execute(job, Recorder())
+        await _written(tmp_path, f"exit {job.job_id}")
+    journal = journal_of(tmp_path)
+    _, _, rest = journal.read_text().partition("\n")
+    journal.write_text(f"{head}\n{rest}")
+    assert (await evidence(tmp_path, job)).kind is EvidenceKind.UNKNOWN
+
+
 async def test_a_worker_is_not_gone_before_its_guard_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,11 +17,13 @@ from hodei_core import (
     ProvisionError,
     Reason,
     RetryPolicy,
+    Worker,
     WorkerId,
 )
 from hodei_core.backends.memory import MemoryProvider, MemoryStore
 from hodei_core.ports import ProviderHost, WorkerSession
 from hodei_core.runtime.dispatcher import Dispatcher
+from hodei_core.runtime.fleet import Fleet
 from tests.runtime.scripted import ScriptedProvider
 from tests.runtime.workshop import LIMIT, Workshop, until
 
@@ -260,6 +262,47 @@ async def test_a_loop_that_fails_breaks_it_loudly(
     with pytest.raises(HodeiBrokenError):
         await job.wait()
     assert workshop.live == 0
+
+
+@pytest.mark.parametrize("cause", [ZeroDivisionError("a bug of ours"), SystemExit(3)], ids=repr)
+async def test_what_breaks_it_is_raised_though_the_body_has_tasks_that_fail_of_it(
+    workshop: Workshop, cause: BaseException
+) -> None:
+    with anyio.fail_after(LIMIT), pytest.raises(type(cause)) as caught:
+        async with Hodei(providers=[workshop.provider()]) as hodei:
+            job = await hodei.submit("hang")
+            await workshop.has_started("hang")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(job.wait)
+                tasks.start_soon(anyio.sleep_forever)
+                await anyio.wait_all_tasks_blocked()
+                host = hodei._host
+                (host.fail if isinstance(cause, Exception) else host.escape)(cause)
+    assert caught.value is cause
+    assert workshop.live == 0
+
+
+async def test_an_exception_of_the_body_is_not_hidden_by_a_failure(workshop: Workshop) -> None:
+    with anyio.fail_after(LIMIT), pytest.raises(KeyError, match="of the user"):
+        async with Hodei(providers=[workshop.provider()]) as hodei:
+            hodei._host.fail(ZeroDivisionError("a bug of ours"))
+            raise KeyError("of the user")
+
+
+async def test_a_worker_that_cannot_be_written_down_breaks_it_and_keeps_nobody(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bug = ValueError("a bug of a store")
+
+    async def keep_row(_self: Fleet, _worker: Worker) -> None:
+        raise bug
+
+    monkeypatch.setattr(Fleet, "keep_row", keep_row)
+    provider = workshop.provider(min_workers=0)
+    with anyio.fail_after(LIMIT), pytest.raises(ValueError, match="a bug of a store") as caught:
+        async with Hodei(providers=[provider]) as hodei:
+            await hodei.run("exit 0")
+    assert caught.value is bug
 
 
 async def test_keyboard_interrupt_in_the_body_ends_what_runs(workshop: Workshop) -> None:

@@ -26,13 +26,14 @@ from hodei_core.ports import (
     MarkDue,
     Needs,
     Outcome,
+    Prune,
     PutWorker,
     RemoveHost,
     RemoveWorker,
     RenewHost,
     RequestCancel,
 )
-from hodei_core.states import JobState, check_transition
+from hodei_core.states import JobState, Reason, check_transition
 from hodei_core.workers import Worker, WorkerState
 from tests.simulation.faults import InvariantError
 from tests.simulation.history import History
@@ -67,6 +68,9 @@ class Disk:
         self.covers: dict[JobId, tuple[HostId, datetime]] = {}
         self.readers: dict[object, anyio.Event] = {}
         """For each connection, what is set when another one has committed."""
+
+        self.pruned: dict[JobId, None] = {}
+        """The jobs that were deleted."""
 
         self.news: list[tuple[object, JobEvent | None, Needs | None]] = []
         """What was done to jobs: by which connection, and which class of needs changed by it."""
@@ -147,6 +151,13 @@ class Disk:
         elif isinstance(change, RemoveWorker):
             self.workers.pop(change.worker_id, None)
             self._note(f"worker {change.worker_id} dropped")
+        elif isinstance(change, Prune):
+            for job_id in [each for each in self.jobs if each not in self.model._table]:
+                if not self.jobs.pop(job_id).state.is_final:
+                    msg = f"I19: {job_id} is pruned and was not final"
+                    raise self._history.broken(msg)
+                self.pruned[job_id] = None
+                self._note(f"pruned {job_id[:8]}")
         elif isinstance(change, MarkDue):
             self.news += [(by, None, Needs.of(job.spec)) for job in outcome.jobs]
         for job in outcome.jobs:
@@ -256,6 +267,8 @@ def check_change(before: Job, after: Job) -> None:
         problem = "I3: it is final and an attempt is open"
     elif sum(not a.uncounted for a in after.attempts) > after.spec.retry.max_attempts:
         problem = f"I3: it has {len(after.attempts)} attempts"
+    if after.reason is Reason.PENDING_TIMEOUT and before.started_at is not None:
+        problem = "its pending_timeout passed, and it had started"
     if problem is None:
         try:
             check_transition(source, after.state, _reason(after))

@@ -25,6 +25,14 @@ KINDS = (
     "second host",
     "wall jump",
     "wild cancel",
+    "store late",
+    "store gone",
+    "host leaves",
+    "prune",
+    "client",
+    "cancel many",
+    "pending timeout",
+    "few pending",
 )
 """Each seed leaves a random half of these out."""
 

@@ -45,6 +45,12 @@ IDLE_SECONDS = 5
 ENDLESS = JobSpec("hang", grace=2.0)
 """What only a cancel ends."""
 
+CLOSING_SECONDS = 150
+"""Within which a host closes that is left by an exception."""
+
+LATEST_SECONDS = 15
+"""After the last fault, by which the last answer that took long has come."""
+
 SETTLE_SECONDS = 1_800.0
 """Of virtual time, within which everything must have ended once the faults have stopped."""
 
@@ -97,12 +103,23 @@ def _causes(error: BaseException) -> list[str]:
     return [text for one in inner for text in _causes(one)]
 
 
+class LeftError(Exception):
+    """Ends the block of a host."""
+
+
 class Member:
     """A host of the simulation, and what its users know."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, client: bool = False) -> None:
         self.name = name
         self.power = Power()
+        self.client = client
+        """Whether it only submits and reads."""
+
+        self.fails = False
+        """Whether it leaves by an exception."""
+
+        self.store: SimulatedStore | None = None
         self.hodei: Hodei | None = None
         self.leave = anyio.Event()
         self.gone = anyio.Event()
@@ -119,12 +136,12 @@ class Simulation:
         self.actions = actions
         self.world: World
         self.members: list[Member] = []
-        self.acked: dict[JobId, JobSpec] = {}
+        self.acked: dict[JobId, None] = {}
         self.slots = self.chance.choice((1, 1, 2, 4))
         self.policies = [self._policy() for _ in range(self.chance.choice((1, 2, 3)))]
         self._acts = [self._submit] * 10 + [self._read] * 3 + [self._cancel] * 3
         self._acts += [self._ask, self._ask, self._drain, self._retry, self._give_up_waiting]
-        self._acts += [self._give_up_running] * 2
+        self._acts += [self._give_up_running] * 2 + [self._join]
         self._ended: set[JobId] = set()
         self._acting = 0
         self._passed: dict[JobId, int] = {}
@@ -165,13 +182,18 @@ class Simulation:
         self._add_host("a")
         if "second host" in self.faults.kinds:
             self._add_host("b")
+        if "client" in self.faults.kinds:
+            self._add_host("c", client=True)
         for _ in range(self.actions):
             await self._act()
         self.faults.stop()
         self.history.note(self._now(), "faults stop")
         for member in self.members:
             member.power.go_on()
-        if not any(self._alive()):
+        for member in self.members:
+            if member.store is not None and member.store.gone:
+                self._leave(member, fails=True)
+        if not any(not m.client and not m.leave.is_set() for m in self._alive()):
             self._add_host("z")
         await self._settle()
         await self._close()
@@ -181,8 +203,8 @@ class Simulation:
     def _alive(self) -> list[Member]:
         return [m for m in self.members if not m.power.dead and not m.gone.is_set()]
 
-    def _add_host(self, name: str) -> None:
-        member = Member(f"{name}{len(self.members)}")
+    def _add_host(self, name: str, *, client: bool = False) -> None:
+        member = Member(f"{name}{len(self.members)}", client=client)
         self.members.append(member)
         self.tasks.start_soon(self._serve, member)
 
@@ -196,7 +218,7 @@ class Simulation:
     async def _restart(self, member: Member) -> None:
         await anyio.sleep(self.chance.choice((0.1, 3.0, 20.0)))
         if not self._closing:
-            self._add_host(member.name[0])
+            self._add_host(member.name[0], client=member.client)
 
     async def _serve(self, member: Member) -> None:
         clock = HostClock(simulated_clock(), member.power)
@@ -214,14 +236,20 @@ class Simulation:
             )
             for number, policy in enumerate(self.policies)
         ]
+        member.store = store
+        most = 10 if "few pending" in self.faults.kinds else None
+        given = [] if member.client else providers
         try:
-            async with Hodei(store, providers=providers, clock=clock) as hodei:
+            async with Hodei(store, providers=given, clock=clock, max_pending=most) as hodei:
                 self.history.note(self._now(), f"host {member.name} is open")
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._watch, hodei)
                     member.hodei = hodei
                     await member.leave.wait()
                     tasks.cancel_scope.cancel()
+                self._check_leaving(member)
+        except LeftError:
+            pass
         except Exception:
             if not member.power.dead:
                 if member.hodei is not None:
@@ -234,6 +262,15 @@ class Simulation:
         finally:
             member.hodei = None
             member.gone.set()
+            self.history.note(self._now(), f"host {member.name} is gone")
+            if member.leave.is_set() and not member.power.dead:
+                self.tasks.start_soon(self._restart, member)
+
+    def _check_leaving(self, member: Member) -> None:
+        how = "by an exception" if member.fails else "normally"
+        self.history.note(self._now(), f"host {member.name} leaves {how}")
+        if member.fails:
+            raise LeftError
 
     async def _watch(self, hodei: Hodei) -> None:
         """Hold what is true of the events that a host tells."""
@@ -252,8 +289,8 @@ class Simulation:
         if event.version <= last:
             msg = f"I10: {event.job_id} version {event.version} is told after {last}"
             raise InvariantError(msg)
-        stored = self.disk.jobs[event.job_id]
-        if stored.version < event.version:
+        stored = self.disk.jobs.get(event.job_id)
+        if stored is not None and stored.version < event.version:
             msg = f"I10: {event.job_id} version {event.version} is told before it is stored"
             raise InvariantError(msg)
         versions[event.job_id] = event.version
@@ -273,18 +310,72 @@ class Simulation:
         if alive and self.faults.strike("host crash", 0.03):
             self._crash(chance.choice(alive))
             return
+        if alive and self.faults.strike("host leaves", 0.02):
+            self._leave(chance.choice(alive), fails=chance.choice((False, True)))
+            return
+        if alive and self.faults.strike("store gone", 0.01):
+            self._lose_store(chance.choice(alive))
+            return
+        if alive and self.faults.strike("prune", 0.05):
+            self._user(chance.choice(alive), self._prune)
+            return
+        if alive and self.faults.strike("cancel many", 0.02):
+            self._user(chance.choice(alive), self._cancel_many)
+            return
         if not alive:
             return
         member = chance.choice(alive)
         acts = [act for act in self._acts if act is not self._cancel or self._cancels]
         self._user(member, chance.choice(acts))
 
+    def _leave(self, member: Member, *, fails: bool) -> None:
+        if not member.leave.is_set():
+            member.fails = fails
+            member.leave.set()
+            if fails:
+                self.tasks.start_soon(self._watch_leaving, member)
+
+    def _lose_store(self, member: Member) -> None:
+        assert member.store is not None
+        self.history.note(self._now(), f"host {member.name} loses its store")
+        member.store.gone = True
+        self.tasks.start_soon(self._leave_later, member)
+
+    async def _leave_later(self, member: Member) -> None:
+        await anyio.sleep(self.chance.choice((0.0, 0.5, 5.0, 30.0)))
+        self._leave(member, fails=True)
+
+    async def _watch_leaving(self, member: Member) -> None:
+        """Hold that one that leaves by an exception is soon gone."""
+        with anyio.move_on_after(CLOSING_SECONDS) as scope:
+            await member.gone.wait()
+        if scope.cancelled_caught and member.power.on:
+            msg = f"L7: {member.name} does not close"
+            raise self.history.broken(msg)
+
+    async def _prune(self, hodei: Hodei) -> None:
+        await hodei.prune(older_than=self.chance.choice((0, 0, 5)))
+
+    async def _cancel_many(self, hodei: Hodei) -> None:
+        await hodei.cancel_jobs(name="nightly", reason="all of them")
+
+    async def _join(self, hodei: Hodei) -> None:
+        with anyio.move_on_after(60):
+            await hodei.join()
+
     @property
     def _cancels(self) -> bool:
         return "wild cancel" in self.faults.kinds
 
     def _user(self, member: Member, act: Callable[[Hodei], Awaitable[None]]) -> None:
-        bounded = act in (self._submit, self._retry, self._read)
+        bounded = act in (
+            self._submit,
+            self._retry,
+            self._read,
+            self._cancel,
+            self._cancel_many,
+            self._prune,
+        )
         self._acting += bounded
         self.tasks.start_soon(self._as_user, member.hodei, act, bounded)
 
@@ -311,6 +402,10 @@ class Simulation:
         member.power.go_on()
         self.history.note(self._now(), f"host {member.name} goes on")
 
+    @property
+    def _pending_timeouts(self) -> tuple[float | None, ...]:
+        return (None, None, 2.0, 15.0) if "pending timeout" in self.faults.kinds else (None,)
+
     def _spec(self) -> JobSpec:
         chance = self.chance
         self._numbers += 1
@@ -323,6 +418,7 @@ class Simulation:
             name=chance.choice((None, "nightly")),
             key=chance.choice((None, None, f"k{self._numbers % 7}")),
             delay=chance.choice((None, None, 3.0)),
+            pending_timeout=chance.choice(self._pending_timeouts),
             priority=chance.choice((0, 0, 5)),
             timeout=timeout,
             grace=2.0,
@@ -338,8 +434,7 @@ class Simulation:
     async def _submit(self, hodei: Hodei) -> None:
         specs = [self._spec() for _ in range(self.chance.choice((1, 1, 1, 3)))]
         handles = await hodei.submit_many(specs)
-        for handle, spec in zip(handles, specs, strict=True):
-            self.acked[handle.id] = spec
+        self.acked.update(dict.fromkeys(handle.id for handle in handles))
         if self.chance.random() < 0.3:
             await self._wait(handles[0])
 
@@ -367,10 +462,11 @@ class Simulation:
         await hodei.resume()
 
     async def _retry(self, hodei: Hodei) -> None:
-        final = [job_id for job_id in self.acked if self.disk.jobs[job_id].state.is_final]
+        jobs = [self.disk.jobs[job_id] for job_id in self.acked if job_id in self.disk.jobs]
+        final = [job.id for job in jobs if job.state.is_final]
         if final:
             handle = await hodei.handle(self.chance.choice(final)).retry()
-            self.acked[handle.id] = self.disk.jobs[handle.id].spec
+            self.acked[handle.id] = None
 
     async def _give_up_waiting(self, hodei: Hodei) -> None:
         """Wait for a job, but not for long; nothing happens to it."""
@@ -395,8 +491,11 @@ class Simulation:
         for job in self.disk.jobs.values():
             asked = job.id in self.disk.cancels or job.id in self._ended
             if job.spec.command == ENDLESS.command and not job.spec.timeout and not asked:
+                staying = [m.hodei for m in self._alive() if m.hodei and not m.leave.is_set()]
+                if not staying:
+                    return
                 self._ended.add(job.id)
-                hodei = next(m.hodei for m in self._alive() if m.hodei is not None)
+                hodei = staying[0]
                 cancel = partial(self._cancel_one, job.id)
                 self.tasks.start_soon(self._as_user, hodei, cancel, False)
 
@@ -405,7 +504,8 @@ class Simulation:
 
     async def _wait(self, handle: JobHandle) -> None:
         result = await handle.wait()
-        if self.disk.jobs[handle.id].state is not result.state:
+        job = self.disk.jobs.get(handle.id)
+        if job is not None and job.state is not result.state:
             msg = f"I1: {handle.id} was {result.state.name} for one who waited"
             raise InvariantError(msg)
 
@@ -433,8 +533,8 @@ class Simulation:
             return
         job_id = self.chance.choice(list(self.acked))
         result = await hodei.handle(job_id).cancel()
-        job = self.disk.jobs[job_id]
-        if not job.state.is_final or job.state is not result.state:
+        job = self.disk.jobs.get(job_id)
+        if job is not None and (not job.state.is_final or job.state is not result.state):
             msg = f"promise 8: {job_id} is {job.state.name} after cancel said {result.state.name}"
             raise InvariantError(msg)
         if any(one.job_id == job_id for one in self.world.live()):
@@ -451,7 +551,8 @@ class Simulation:
                 left = f"{self._left()} {await self._why()}"
                 msg = f"liveness: {left} after {SETTLE_SECONDS:g} s without faults"
                 raise InvariantError(msg)
-            self._check_idle()
+            if self._now() > ends - SETTLE_SECONDS + LATEST_SECONDS:
+                self._check_idle()
             self.history.check()
             if any(m.hodei is not None for m in self._alive()):
                 self._end_the_endless()
@@ -468,7 +569,7 @@ class Simulation:
             and self.disk.covers.get(job.id) is None
         ]
         for member in self._alive() if waiting else ():
-            if member.hodei is None:
+            if member.hodei is None or member.leave.is_set():
                 continue
             index = member.hodei._host.fleet.index
             if member.hodei._host.dispatcher.draining or member.hodei._host.dispatcher._paused:
@@ -489,7 +590,7 @@ class Simulation:
         if open_:
             job = open_[0]
             return f"L1: {len(open_)} jobs are not final, as {job.id} ({job.state.name})"
-        if not any(m.hodei is not None for m in self._alive()):
+        if not any(m.hodei is not None and not m.client for m in self._alive()):
             return "no host is open"
         living = {m.hodei._host.fleet.host_id for m in self._alive() if m.hodei is not None}
         gone = self.disk.hosts.keys() - living
@@ -526,6 +627,8 @@ class Simulation:
     def _check_end(self) -> None:
         for job_id in self.acked:
             job = self.disk.jobs.get(job_id)
+            if job is None and job_id in self.disk.pruned:
+                continue
             if job is None or not job.state.is_final:
                 msg = f"I11: {job_id} was accepted and is {job and job.state.name}"
                 raise InvariantError(msg)

@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 
 from hodei_core.clock import Clock
-from hodei_core.errors import StoreBusyError
+from hodei_core.errors import StoreBusyError, StoreInvalidError
 from hodei_core.events import JobFinished
 from hodei_core.hosts import HostRecord
 from hodei_core.ids import HostId, JobId
@@ -45,6 +45,11 @@ class Power:
         self.dead = False
         self._running = anyio.Event()
         self._running.set()
+
+    @property
+    def on(self) -> bool:
+        """Whether it is not stopped."""
+        return self._running.is_set()
 
     def crash(self) -> None:
         self.dead = True
@@ -109,6 +114,9 @@ class SimulatedStore(Store):
         self.heard = 0
         """How much of the disk's news was told here."""
 
+        self.gone = False
+        """Whether the file is not there for this host any more."""
+
         self._hosts = _Hosts(self)
         self.shadow = (
             None
@@ -146,8 +154,20 @@ class SimulatedStore(Store):
     async def close(self) -> None:
         return None
 
+    async def late(self, name: str) -> None:
+        """Take a while to answer what was asked: it may not be so any more."""
+        del name  # for tests that hold back one answer
+        if self._faults.strike("store late", 0.03):
+            await anyio.sleep(self._faults.chance.choice((0.01, 0.3, 2.0, 12.0)))
+            await self._power.check()
+
     async def turn(self) -> None:
         """Let others have their turn, and fail now and then."""
+        if self.gone:
+            await anyio.lowlevel.checkpoint()
+            await self._power.check()
+            msg = "the file is gone"
+            raise StoreInvalidError(msg, gone=True)
         if self._faults.strike("store slow", 0.05):
             await anyio.sleep(self._faults.chance.choice((0.01, 0.3, 2.0)))
         elif self._faults.chance.random() < 0.3:
@@ -172,6 +192,7 @@ class SimulatedStore(Store):
         if self._faults.strike("store unsure", 0.02):
             msg = "nobody knows whether it was stored"
             raise StoreBusyError(msg)
+        await self.late("apply")
         return outcomes
 
     async def until_others_wrote(self) -> None:
@@ -212,6 +233,7 @@ class _Reader:
             await self._store.turn()
             shown = await method(*arguments, **keywords)
             await self._store.check(self._side, name, shown, *arguments, **keywords)
+            await self._store.late(name)
             return shown
 
         return call
@@ -229,6 +251,7 @@ class _Queue(_Reader):
         jobs = at_once(disk.model.queue.peek(needs, 1 << 30))
         shown = [job for job in jobs if not self._is_others(job.id)][:limit]
         await self._store.check("queue", "peek", shown, needs, limit)
+        await self._store.late("peek")
         return shown
 
     async def expiring(self, after: tuple[datetime, int] | None, limit: int) -> list[Job]:
@@ -241,6 +264,7 @@ class _Queue(_Reader):
         found.sort(key=lambda entry: entry[:2])
         shown = [job for *key, job in found if after is None or tuple(key) > after][:limit]
         await self._store.check("queue", "expiring", shown, after, limit)
+        await self._store.late("expiring")
         return shown
 
     def _is_others(self, job_id: JobId) -> bool:
@@ -264,6 +288,7 @@ class _Hosts(HostRegistry):
         await self._store.turn()
         shown = list(self._store.disk.hosts.values())
         await self._store.check("hosts", "select", shown)
+        await self._store.late("hosts")
         return shown
 
     async def others_wrote(self) -> None:
@@ -273,13 +298,16 @@ class _Hosts(HostRegistry):
         await self._store.turn()
         told = self._store.disk.news[self._store.heard :]
         self._store.heard += len(told)
+        events = [
+            event
+            for by, event, _ in told
+            if event is not None
+            if everything or (by is not self._store and isinstance(event, JobFinished))
+        ]
+        of_stored = tuple(event for event in events if event.job_id in self._store.disk.jobs)
         shown = News(
-            events=tuple(
-                event
-                for by, event, _ in told
-                if event is not None
-                if everything or (by is not self._store and isinstance(event, JobFinished))
-            ),
+            events=of_stored,
+            missed=len(events) - len(of_stored),
             needs=tuple(
                 dict.fromkeys(
                     needs for by, _, needs in told if by is not self._store and needs is not None
@@ -287,6 +315,7 @@ class _Hosts(HostRegistry):
             ),
         )
         await self._store.check("hosts", "news", shown, everything=everything)
+        await self._store.late("news")
         return shown
 
     async def abandoned_workers(self) -> list[Worker]:
@@ -295,6 +324,7 @@ class _Hosts(HostRegistry):
         rows = at_once(disk.model.workers.select())
         shown = [row for row in rows if row.host_id not in disk.hosts]
         await self._store.check("hosts", "abandoned_workers", shown)
+        await self._store.late("abandoned_workers")
         return shown
 
     async def abandoned_jobs(self) -> list[Job]:
@@ -306,6 +336,7 @@ class _Hosts(HostRegistry):
             if job.state in _OPEN and job.attempt.host_id not in disk.hosts
         ]
         await self._store.check("hosts", "abandoned_jobs", shown)
+        await self._store.late("abandoned_jobs")
         return shown
 
     async def cancel_requests(self, host_id: HostId) -> list[tuple[JobId, CancelRequest]]:
@@ -320,4 +351,5 @@ class _Hosts(HostRegistry):
                 found.append((job_id, request))
         found.sort(key=lambda entry: disk.jobs[entry[0]].seq)
         await self._store.check("hosts", "cancel_requests", found, host_id)
+        await self._store.late("cancel_requests")
         return found

@@ -109,7 +109,10 @@ class World:
 
     def begin(self, worker: Outside, execution: Execution, seconds: float) -> Live:
         """Start an execution; hold what must be true then."""
-        job = self.disk.jobs[execution.job_id]
+        job = self.disk.jobs.get(execution.job_id)
+        if job is None:
+            msg = f"I19: {execution.job_id} starts, and was pruned"
+            raise self.history.broken(msg)
         where = f"{execution.job_id[:8]} attempt {execution.attempt} on {worker.id}"
         if any(one.job_id == execution.job_id for one in self.live()):
             msg = f"I6: {where} starts, and another execution of the job lives"

@@ -147,6 +147,21 @@ async def test_changes_pass_by_it(tmp_path: Path) -> None:
         assert (await driver.finish(job)).state is JobState.SUCCEEDED
 
 
+@pytest.mark.parametrize("state", ["failed", "cancelled", "pending"])
+async def test_a_job_of_a_dead_host_that_somebody_ended_by_hand_stops_nobody(
+    tmp_path: Path, state: str
+) -> None:
+    path = tmp_path / "jobs.db"
+    async with opened(path) as driver:
+        await driver.add_worker()
+        await driver.assign(await driver.add("victim"))
+    edit(path, JOB.format(f"state = '{state}', host = 'dead'"))
+    edit(path, "delete from workers")
+    with anyio.fail_after(LIMIT):
+        async with Hodei(path, providers=[MemoryProvider(run, name="provider")]) as hodei:
+            assert (await hodei.run("true")).exit_code == 3
+
+
 async def test_needs_workers_hosts_and_requests_are_skipped(tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
     async with opened(path) as driver:

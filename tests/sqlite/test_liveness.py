@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -179,10 +180,16 @@ async def test_a_fork_of_a_killed_host_that_lives_on_delays_nothing(file: Path) 
             assert alive(fork)
 
 
+@pytest.mark.parametrize("how", ["as it was", "by a link", "without its files", "garbled"])
 async def test_what_a_host_and_a_guard_killed_together_leave_is_ended_before_the_retry(
-    file: Path, tmp_path: Path
+    file: Path, tmp_path: Path, how: str
 ) -> None:
     pids = tmp_path / "pids"
+    folder = file.with_name(file.name + "-hosts")
+    name = file
+    if how == "by a link":
+        name = tmp_path / "link.db"
+        name.symlink_to(file)
     async with program(file, "attempts=2", alone_in(tmp_path)) as host:
         guard = await host.guard()
         await until(lambda: words(pids))
@@ -192,7 +199,12 @@ async def test_what_a_host_and_a_guard_killed_together_leave_is_ended_before_the
             await guard_process.gone()
             host.kill()
             assert alive(job.pid)
-            async with opened(file):
+            if how == "without its files":
+                shutil.rmtree(folder)
+            if how == "garbled":
+                for journal in folder.glob("*.journal"):
+                    journal.write_bytes(b"")
+            async with opened(name):
                 await until(lambda: len(words(pids)) == 2)
                 await job.gone(0.1)
     assert not (tmp_path / "overlaps").exists()

@@ -145,6 +145,43 @@ def test_the_directory_and_its_files_are_their_owners_alone(tmp_path: Path) -> N
     locks.let_all_go()
 
 
+@pytest.mark.parametrize("name", ["inventory.yml", "README", ".git", "a.host.bak"])
+def test_a_directory_of_somebody_else_is_left_alone(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "prod-hosts"
+    folder.mkdir(mode=0o755)
+    folder.chmod(0o755)
+    (folder / name).write_text("precious")
+    locks = HostLocks(folder)
+    with pytest.raises(FileExistsError, match="somebody else's"):
+        locks.create_folder()
+    locks.clean([])
+    assert (folder / name).read_text() == "precious"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("what", ["file", "link"])
+def test_what_is_no_directory_is_left_alone(what: str, tmp_path: Path) -> None:
+    folder, other = tmp_path / "jobs.db-hosts", tmp_path / "home"
+    other.mkdir(mode=0o755)
+    other.chmod(0o755)
+    if what == "link":
+        folder.symlink_to(other)
+    else:
+        folder.touch(mode=0o644)
+        folder.chmod(0o644)
+    mode = folder.stat().st_mode
+    with pytest.raises(NotADirectoryError):
+        HostLocks(folder).create_folder()
+    assert folder.stat().st_mode == mode
+
+
+def test_a_directory_that_was_deleted_is_made_again(locks: HostLocks, tmp_path: Path) -> None:
+    (tmp_path / "hosts").rmdir()
+    locks.take(A)
+    assert (tmp_path / "hosts" / "a.host").exists()
+    locks.let_all_go()
+
+
 @pytest.mark.parametrize("name", ["plain-0123", "a/b-0123", "..", "Ünï-01", "x" * 400, "\udcff"])
 def test_every_id_has_a_file_name_of_its_own(name: str, tmp_path: Path) -> None:
     made = file_name(name)

@@ -27,6 +27,7 @@ from hodei_core.backends.local import LocalProvider
 from hodei_core.backends.sqlite import SqliteStore
 from tests.sqlite.keeping import check_file, select
 
+LIMIT = 60.0
 REPOSITORY = Path(__file__).parents[2]
 TWICE = RetryPolicy(max_attempts=2, backoff=Backoff(first=0.01), requeue_interrupted=True)
 PRINTS = "echo one; echo two; echo three; test $HODEI_ATTEMPT = 2 || exec sleep 300; echo four"
@@ -149,3 +150,20 @@ async def test_after_a_host_was_killed_the_log_goes_on_behind_its_torn_end(path:
             with pytest.raises(OutputLostError, match="may be missing"):
                 await handle.output(attempt=1)
     check_file(path)
+
+
+@pytest.mark.parametrize(("count", "pause"), [(6_000, 0.0), (20_000, 0.1), (60_000, 0.5)])
+async def test_each_attempt_of_a_retried_job_has_all_that_it_printed(
+    path: Path, count: int, pause: float
+) -> None:
+    """What was left to be written went in two commits, and the next attempt's beginning in none."""
+    retry = RetryPolicy(max_attempts=3, backoff=Backoff(first=pause, jitter=0))
+    line = "x" * 63
+    with anyio.fail_after(LIMIT):
+        async with host(path) as hodei:
+            result = await hodei.run(f"yes {line} | head -n {count}; exit 4", retry=retry)
+            job = hodei.handle(result.job_id)
+            printed = [(e.seq, e.attempt, e.lost) async for e in job.logs()]
+            last = await job.output()
+    assert printed == [(1 + n, 1 + n // count, 0) for n in range(3 * count)]
+    assert last == f"{line}\n".encode() * count

@@ -97,6 +97,13 @@ def loop(path: Path) -> None:
     path.symlink_to(path)
 
 
+def with_two_names(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.executescript("create table a (b)")
+    connection.close()
+    os.link(path, path.with_name("other.db"))
+
+
 def device(path: Path) -> None:
     path.symlink_to("/dev/null")
 
@@ -113,6 +120,7 @@ def device(path: Path) -> None:
         (fifo, "no regular file"),
         (loop, "symbolic links"),
         (device, "no regular file"),
+        (with_two_names, "2 names (hard links)"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

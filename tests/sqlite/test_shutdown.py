@@ -18,6 +18,10 @@ from hodei_core import (
     StoreInvalidError,
 )
 from hodei_core.backends.local import LocalProvider
+from hodei_core.backends.memory import MemoryProvider
+from hodei_core.ids import WorkerId
+from hodei_core.ports import WorkerSession
+from hodei_core.workers import Worker
 from tests.sqlite.helpers import is_alive, make
 
 LIMIT = 20.0
@@ -141,6 +145,35 @@ async def test_a_drain_ends_though_a_slot_was_held_for_a_file_that_is_gone(
             with pytest.raises(StoreInvalidError):
                 await hodei.submit("true")
             await hodei.drain()
+
+
+async def test_a_worker_that_is_only_wanted_keeps_nobody_who_leaves(tmp_path: Path) -> None:
+    """The file is gone, so that it cannot be written down, and its provider is not asked for it."""
+    path = tmp_path / "jobs.db"
+    made: list[str] = []
+    wanted = anyio.Event()
+
+    class Provider(MemoryProvider):
+        async def provision(self, worker_id: WorkerId) -> WorkerSession:
+            made.append(worker_id)
+            return await super().provision(worker_id)
+
+    provider = Provider(lambda *_: anyio.sleep(0), min_workers=1, max_workers=2, max_jobs=1)
+    with anyio.fail_after(LIMIT), pytest.raises(LeftError):
+        async with Hodei(path, providers=[provider]) as hodei:
+            keep = hodei._host.fleet.keep_row
+
+            async def keep_row(worker: Worker) -> None:
+                if made and worker.id != made[0]:
+                    path.unlink()
+                    wanted.set()
+                await keep(worker)
+
+            hodei._host.fleet.keep_row = keep_row  # type: ignore[method-assign]
+            await hodei.submit("used up by this")
+            await wanted.wait()
+            raise LeftError
+    assert len(made) == 1
 
 
 async def test_after_its_close_a_file_answers_no_more(tmp_path: Path) -> None:

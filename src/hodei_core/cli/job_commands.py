@@ -13,7 +13,7 @@ import click
 from hodei_core.cli.asking import Client, RefusedError, ask, beside, job_id
 from hodei_core.cli.exits import REFUSED
 from hodei_core.cli.hosts import HostWatch
-from hodei_core.cli.options import pair, span
+from hodei_core.cli.options import COUNT, NUMBER, pair, waiting_span
 from hodei_core.cli.records import explanation_fields, job_fields, result_fields
 from hodei_core.cli.shows import JsonShow, PlainShow
 from hodei_core.cli.stores import StoreFile, store_option
@@ -66,7 +66,7 @@ def _one_job(command: F) -> F:
 @click.option("--name", metavar="TEXT", help="Only jobs of exactly this name.")
 @click.option(
     "--limit",
-    type=click.IntRange(min=1),
+    type=COUNT,
     default=100,
     metavar="N",
     help="At most so many. Default: 100.",
@@ -139,13 +139,13 @@ async def _get(client: Client, *, id_: str, form: str) -> int:
 )
 @click.option(
     "--tail",
-    type=click.IntRange(min=0),
+    type=NUMBER,
     metavar="N",
     help="Only the last N entries, then on.",
 )
 @click.option(
     "--after",
-    type=click.IntRange(min=0),
+    type=NUMBER,
     metavar="SEQ",
     help="Only entries with a number above this.",
 )
@@ -296,7 +296,7 @@ async def _print_new(client: Client, job: JobHandle, form: str) -> None:
 @click.command("prune")
 @click.option(
     "--older-than",
-    type=span,
+    type=waiting_span,
     required=True,
     metavar="TIME",
     help="Delete what ended longer ago than this, as 12h or 7d.",
@@ -306,8 +306,6 @@ async def _print_new(client: Client, job: JobHandle, form: str) -> None:
 @click.pass_context
 def prune(context: click.Context, /, file: StoreFile, form: str, older_than: float) -> None:
     """Delete jobs that have ended, with their logs; print how many."""
-    if older_than < 0:
-        raise click.BadParameter("must not be negative", param_hint="'--older-than'")
     context.exit(ask(file, partial(_prune, form=form, older_than=older_than)))
 
 

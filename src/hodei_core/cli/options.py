@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 import click
 
+from hodei_core.checks import MAX_SPAN, MOST
 from hodei_core.compat import override
 from hodei_core.errors import InvalidJobError
 from hodei_core.resources import Resources
@@ -27,6 +28,19 @@ def span(value: str) -> float:
         msg = f"{value!r} is no span of time; write it as 30, 1.5, 500ms, 2m, 1h or 1d"
         raise click.BadParameter(msg)
     return float(match.group(1)) * _SECONDS[match.group(2)]
+
+
+def waiting_span(value: str) -> float:
+    """Return the seconds of a span that the library can wait for or look back.
+
+    Raises:
+        click.BadParameter: it is none, is negative or too long.
+    """
+    seconds = span(value)
+    if not 0 <= seconds <= MAX_SPAN.total_seconds():
+        msg = f"must be 0 or more and at most {MAX_SPAN.days}d, not {value}"
+        raise click.BadParameter(msg)
+    return seconds
 
 
 def pair(value: str) -> tuple[str, str]:
@@ -53,6 +67,12 @@ def words(value: str) -> tuple[str, ...]:
     except ValueError as error:
         raise click.BadParameter(f"{value!r}: {error}") from error
 
+
+COUNT = click.IntRange(min=1, max=MOST)
+"""A number of things, at least one."""
+
+NUMBER = click.IntRange(min=0, max=MOST)
+"""A number of things, or the number of one."""
 
 _PIECE_BYTES = 1024 * 1024
 

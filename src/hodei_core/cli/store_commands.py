@@ -7,10 +7,11 @@ from functools import partial
 import anyio
 import click
 
+from hodei_core.checks import MAX_SLOTS
 from hodei_core.cli.asking import Client, ask
 from hodei_core.cli.hosting import run_host
 from hodei_core.cli.job_commands import format_option
-from hodei_core.cli.options import span
+from hodei_core.cli.options import waiting_span
 from hodei_core.cli.records import stats_fields, worker_fields
 from hodei_core.cli.stores import StoreFile, store_option
 from hodei_core.hodei import default_provider
@@ -73,13 +74,13 @@ Examples:
 )
 @click.option(
     "--slots",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=1, max=MAX_SLOTS),
     metavar="N",
     help="How many jobs it runs at once. Default: as many as there are CPUs.",
 )
 @click.option(
     "--shutdown-timeout",
-    type=span,
+    type=waiting_span,
     metavar="TIME",
     help="When it is told to stop, end what still runs after this. Default: wait for it.",
 )
@@ -101,8 +102,6 @@ def host(
     second: they are ended (SIGTERM, their grace, SIGKILL). The third: killed. What is pending
     stays in the store, for the next host.
     """
-    if shutdown_timeout is not None and shutdown_timeout < 0:
-        raise click.BadParameter("must not be negative", param_hint="'--shutdown-timeout'")
     local = default_provider(name=provider, slots=slots)
     run = partial(run_host, file, local, shutdown_timeout=shutdown_timeout, quiet=quiet)
     context.exit(anyio.run(run))

@@ -25,7 +25,7 @@ class News(Value):
     """In the order of their commits."""
 
     missed: int = 0
-    """How many came before these and can no longer be told; at least one if any."""
+    """How many cannot be told: too old, or of jobs that were pruned; at least one if any."""
 
     needs: tuple[Needs, ...] = ()
     """The classes of needs in which others let jobs into the queue, or took some out of it."""

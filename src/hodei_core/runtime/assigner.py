@@ -78,6 +78,9 @@ class Assigner:
         self._wake = wake
         self._demand_changed = False
         self._asks = 0
+        self._readings: list[list[Job]] = []
+        """For each look at the queue under way, what became eligible since it began."""
+
         self._drained: tuple[str, ...] | None = None
         self.underway: int = 0
         """How many assignments are being stored."""
@@ -85,6 +88,8 @@ class Assigner:
     def add(self, job: Job) -> None:
         """Take note of a job that became eligible."""
         of = self._backlog.add(job)
+        for came in self._readings:
+            came.append(job)
         self._demand_changed = True
         if self._drained is not None:
             since = self._clock.now() if of.log else job.due_at
@@ -158,8 +163,16 @@ class Assigner:
 
     async def _refill(self, needs: Needs) -> None:
         limit = self._backlog.limit_of(needs)
-        jobs = await insist(partial(self._queue.peek, needs, limit), "show its queue")
+        came: list[Job] = []
+        self._readings.append(came)
+        try:
+            jobs = await insist(partial(self._queue.peek, needs, limit), "show its queue")
+        finally:
+            self._readings = [other for other in self._readings if other is not came]
         self._backlog.refill(needs, jobs)
+        for job in came:  # the answer may be older
+            if Needs.of(job.spec) == needs:
+                self._backlog.add(job)
 
     def plan(self, plan: Plan) -> None:
         """Decide about the first jobs, as far as there is room or a reason to end them."""

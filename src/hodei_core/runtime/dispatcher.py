@@ -212,7 +212,7 @@ class Dispatcher:
 
     def store_gone(self) -> None:
         """Have all who wait or read ask the store, which refuses them: it was deleted."""
-        self._waiters.look_again()
+        self._waiters.all_look_again()
         runs = self._recorder.runs
         self._logs.refresh({job_id for job_id in runs if runs[job_id].ending is None})
         self.tell_watchers()
@@ -341,15 +341,18 @@ class Dispatcher:
             self._looking = False
         plan = Plan()
         self._plan_rescues(plan)
+        await self._plan_requests(plan)
+        if not self._idle:
+            await self._assigner.refill()
+        # From here on nothing is awaited: an attempt that ended meanwhile would end after the next
+        # one of its job begins.
         self._recorder.plan_ends(
             plan,
             release=self._assigner.release,
             settled=self._settle_end,
             refused=self._forsake,
         )
-        await self._plan_requests(plan)
         if not self._idle:
-            await self._assigner.refill()
             self._assigner.plan(plan)
         self._recorder.plan_starts(plan)
         if plan:
@@ -435,6 +438,7 @@ class Dispatcher:
         """Follow the end of an attempt that another host has closed before."""
         if run.log is not None:
             self._logs.forsake(run.log)
+        self._waiters.look_again(run.job.id)  # of a job that is pruned by now nobody tells
 
     def _finish(self, job: Job, printed: Callable[[], Printed] = lambda: None) -> None:
         """Let everybody go who was there for a job that is final."""
@@ -479,7 +483,9 @@ class Dispatcher:
                 await self._assigner.load(news.needs)
             for job_id in self._waited_for(news):
                 job = await stored(self._store.jobs, job_id)
-                if job is not None and job.state.is_final:
+                if job is None:  # pruned since, or it cannot be read: the store tells who asks
+                    self._waiters.look_again(job_id)
+                elif job.state.is_final:
                     self._finish(job)
 
     def _waited_for(self, news: News) -> list[JobId]:

@@ -275,9 +275,10 @@ class Fleet:
     async def close(self) -> None:
         """End every worker and close every provider; idempotent."""
         self.closing = True
-        making = [member for member in self.members() if not member.made]
-        for member in making:
+        wanted = [member for member in self.members() if not member.made]
+        for member in wanted:
             member.end()
+        making = [member for member in wanted if member.asked]
         with anyio.move_on_after(_CANCEL_SECONDS):
             await self._until(lambda: all(member.made for member in making))
         await self._close_providers()

@@ -44,6 +44,9 @@ class LogBuffer:
         self.writing: bool = False
         """Whether a commit of segments is under way."""
 
+        self.handed_over: bool = False
+        """Whether what is not written yet goes with the end of the attempt, in no other commit."""
+
         self.left_attempt: int = 0
         """The attempt that wrote the last entry that has left the buffer."""
 
@@ -119,7 +122,7 @@ class LogBuffer:
 
     def wrote(self, count: int) -> None:
         """Take note that the next `count` segments are in the store."""
-        self.writing = False
+        self.writing = self.handed_over = False
         written = self._segments[self._written : self._written + count]
         self._written += count
         self.unwritten_bytes -= sum(len(segment.data) + _SEGMENT_BYTES for segment in written)

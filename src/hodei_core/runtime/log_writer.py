@@ -102,15 +102,19 @@ class LogWriter:
                 await anyio.sleep(0)
 
     async def settle(self, buffer: LogBuffer) -> None:
-        """Return when no commit of this buffer is under way and one more holds the rest."""
+        """Return when no commit of this buffer is under way and one more holds the rest.
+
+        That one is the end of its attempt: it is handed over, and not written here any more.
+        """
         while not self._over and (buffer.writing or buffer.unwritten_bytes > COMMIT_BYTES):
             self._dirty[buffer.job_id] = buffer
             self._wake.set()
             await self._wrote.wait()
+        buffer.handed_over = True
 
     async def _write(self, buffer: LogBuffer) -> None:
         segments = buffer.unwritten()
-        if not segments or buffer.writing:
+        if not segments or buffer.writing or buffer.handed_over:
             return
         buffer.writing = True
         try:

@@ -125,6 +125,9 @@ class Member:
         self.overdue: bool = False
         """Whether its making has taken too long: nobody counts on it any more."""
 
+        self.asked: bool = False
+        """Whether its provider was asked for it."""
+
         self.made: bool = False
         """Whether its provider has answered, or was asked no longer."""
 
@@ -226,6 +229,13 @@ class Member:
     async def live(self) -> None:
         """Be made, serve, and be ended; return when nothing is left."""
         await self._fleet.keep_row(self.row())
+        if self._ending:  # nobody needs to be asked for it
+            self.state = WorkerState.TERMINATED
+            self._fleet.answered(self)
+            await self._fleet.drop_row(self.id)
+            self._fleet.gone(self)
+            return
+        self.asked = True
         self._fleet.tell(WorkerProvisioning, self)
         session = await self._make()
         self._fleet.answered(self)

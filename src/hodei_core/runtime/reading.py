@@ -187,7 +187,9 @@ class Reading(LogReader):
     @override
     async def follow(self, job_id: JobId) -> LogBuffer | None:
         bounds = await self.bounds(job_id)
-        buffer = self._host.logs.open(job_id, last=bounds.last)
+        # Before the job is read, so that its end closes the buffer; a host that is gone would not.
+        gone = self._host.gate.closed
+        buffer = None if gone else self._host.logs.open(job_id, last=bounds.last)
         job = await self.job(job_id)
         if job.state.is_final:
             self._host.logs.close(job_id)

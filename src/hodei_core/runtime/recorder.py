@@ -121,8 +121,8 @@ class Recorder:
             log = run.log
             if log is not None:
                 segments = log.unwritten(_UNBOUNDED)
+                log.handed_over = bool(segments)
                 if segments:
-                    log.writing = True
                     plan.add(
                         AppendLogs(run.job.id, segments), partial(self._wrote, run, len(segments))
                     )

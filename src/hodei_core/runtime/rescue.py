@@ -78,6 +78,8 @@ class Rescue:
         Raises:
             HodeiError: the store refuses.
         """
+        # First the jobs: of a host that is removed between the two looks, the workers are seen.
+        jobs = await self._hosts.abandoned_jobs()
         workers = await self._hosts.abandoned_workers()
         for worker in workers:
             provider = self._provider(worker.provider)
@@ -85,7 +87,7 @@ class Rescue:
                 self._at_work[worker.id] = None
                 start(self._see_to, worker, provider, name=f"hodei rescue of {worker.id}")
         there = {worker.id for worker in workers}
-        for job in await self._hosts.abandoned_jobs():
+        for job in jobs:
             provider = self._provider(job.attempt.provider)
             if job.attempt.worker_id not in there and provider is not None:
                 await self._close(job, provider)

@@ -8,7 +8,13 @@ from datetime import datetime
 
 import anyio
 
-from hodei_core.errors import HodeiError, JobNotFinalError, StoreInvalidError
+from hodei_core.errors import (
+    HodeiError,
+    JobNotFinalError,
+    StoreBusyError,
+    StoreFullError,
+    StoreInvalidError,
+)
 from hodei_core.explanations import Explanation
 from hodei_core.ids import JobId
 from hodei_core.jobs import Job
@@ -34,6 +40,7 @@ from hodei_core.runtime.waiters import Waiter
 from hodei_core.specs import JobSpec
 from hodei_core.states import JobState
 
+_ABANDON_SECONDS = 0.2  # before a store that refuses is asked again
 _ACCEPTED_A_TURN = 64  # jobs stored before other tasks get their turn
 
 
@@ -132,12 +139,20 @@ class Service:
         return await self.wait(job_id)
 
     async def abandon(self, job_id: JobId, reason: str) -> None:
-        """End a job that nobody waits for any more, also where its store refuses."""
-        try:
-            await self.cancel(job_id, reason)
-        except HodeiError as error:
-            if isinstance(error, StoreInvalidError) and error.gone:
+        """End a job that nobody waits for any more, also where its store refuses for a while."""
+        while True:
+            try:
+                await self.cancel(job_id, reason)
+            except (StoreBusyError, StoreFullError):
                 self._host.dispatcher.stop_here(job_id, reason)
+                await anyio.sleep(_ABANDON_SECONDS)
+            except StoreInvalidError:
+                self._host.dispatcher.stop_here(job_id, reason)
+                return
+            except HodeiError:  # it was never stored, or this host has closed
+                return
+            else:
+                return
 
     async def cancel_matching(self, matching: JobFilter, reason: str | None) -> int:
         """End the jobs that match and are not final; return how many ended CANCELLED."""

@@ -104,8 +104,7 @@ class Slot:
         finally:
             run = self._given
             if run is not None:
-                run.ended(Ending(cause=Reason.WORKER_LOST, message=_GONE))
-                self._let_go(run)
+                await self._end_of(run, Ending(cause=Reason.WORKER_LOST, message=_GONE))
 
     async def _serve(self) -> None:
         while True:
@@ -132,6 +131,9 @@ class Slot:
         if ending is None:  # it may live on: it stays open, for whoever can tell
             self._empty(run)
             return
+        await self._end_of(run, ending)
+
+    async def _end_of(self, run: Run, ending: Ending) -> None:
         run.ended(ending)
         if run.log is not None:
             with anyio.CancelScope(shield=True):

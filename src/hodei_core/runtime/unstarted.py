@@ -36,22 +36,22 @@ class Unstarted:
 
     async def plan_cancel(self, plan: Plan, job_id: JobId, why: str | None) -> None:
         """Plan the end of a job that somebody cancelled, if it waits."""
-        await self._plan(plan, job_id, JobState.CANCELLED, Reason.CANCELLED, why)
+        job = await stored(self._jobs, job_id)
+        if job is not None and job.state is JobState.PENDING:
+            self._plan_end(plan, job, JobState.CANCELLED, Reason.CANCELLED, why)
 
     async def plan_expiry(self, plan: Plan, job_id: JobId) -> None:
-        """Plan the end of a job whose pending_timeout has passed, if it still waits."""
-        await self._plan(plan, job_id, JobState.FAILED, Reason.PENDING_TIMEOUT, None)
+        """Plan the end of a job whose pending_timeout has passed, if it still waits to start.
+
+        Another host may have started it since the timer was armed.
+        """
+        job = await stored(self._jobs, job_id)
+        if job is not None and job.expires_at is not None:
+            self._plan_end(plan, job, JobState.FAILED, Reason.PENDING_TIMEOUT, None)
 
     def plan_interruption(self, plan: Plan, job: Job) -> None:
         """Plan the end of a job that its memory store cannot keep."""
         self._plan_end(plan, job, JobState.CANCELLED, Reason.INTERRUPTED, None)
-
-    async def _plan(
-        self, plan: Plan, job_id: JobId, state: JobState, reason: Reason, message: str | None
-    ) -> None:
-        job = await stored(self._jobs, job_id)
-        if job is not None and job.state is JobState.PENDING:
-            self._plan_end(plan, job, state, reason, message)
 
     def _plan_end(
         self, plan: Plan, job: Job, state: JobState, reason: Reason, message: str | None

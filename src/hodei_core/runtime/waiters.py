@@ -40,11 +40,15 @@ class Waiters:
             for waiter in waiting:
                 waiter.wake(job, told)
 
-    def look_again(self) -> None:
-        """Have everybody look at the store, though nothing is known to have happened."""
-        for waiters in self._waiting.values():
-            for waiter in waiters:
-                waiter.look_again()
+    def look_again(self, job_id: JobId) -> None:
+        """Have those who wait for this job look at the store."""
+        for waiter in self._waiting.get(job_id, ()):
+            waiter.look_again()
+
+    def all_look_again(self) -> None:
+        """Have everybody look at the store."""
+        for job_id in self._waiting:
+            self.look_again(job_id)
 
     def wake_all(self) -> None:
         """Wake everybody: nothing more will come."""

@@ -102,7 +102,8 @@ class Waiting:
         while True:
             jobs = await self._expiring(seen, _EXPIRED_BATCH)
             for job in jobs:
-                assert job.expires_at is not None  # noqa: S101 - they were asked for
+                if job.expires_at is None:  # the store says otherwise: somebody has edited it
+                    continue
                 if job.expires_at > now:
                     self._set_expiry(job.expires_at)
                     return found
@@ -114,8 +115,8 @@ class Waiting:
 
     async def _arm_expiry(self) -> None:
         for job in await self._expiring(None, 1):
-            assert job.expires_at is not None  # noqa: S101 - it was asked for
-            self._set_expiry(job.expires_at)
+            if job.expires_at is not None:
+                self._set_expiry(job.expires_at)
 
     def _set_expiry(self, at: datetime) -> None:
         if self._next_expiry is None or at < self._next_expiry:

@@ -18,6 +18,11 @@ from hodei_core.values import Value
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _UNKNOWN = Evidence(EvidenceKind.UNKNOWN)
 _NEVER_STARTED = Evidence(EvidenceKind.NEVER_STARTED)
+_NUMBERS = {"start": 2, "exit": 6, "failed": 1}
+"""How many numbers follow the id of the job in each kind of line."""
+
+_LARGEST = 1e11
+"""Which none of them comes near to."""
 
 
 class GuardAliveError(Exception):
@@ -42,6 +47,9 @@ class Journal(Value):
     lines: dict[tuple[str, int], list[str]] = attrs.field(repr=False)
     """The last line of each attempt, in fields."""
 
+    damaged: bool = False
+    """Whether a line cannot be read: nobody knows what it told."""
+
     @property
     def of_this_boot(self) -> bool:
         """Whether the machine was not started anew since then."""
@@ -61,7 +69,7 @@ class Journal(Value):
             return _UNKNOWN
         line = self.lines.get((job_id, attempt.number))
         if line is None:
-            missed = attempt.assigned_at.timestamp() <= self.since
+            missed = self.damaged or attempt.assigned_at.timestamp() <= self.since
             return _UNKNOWN if missed else _NEVER_STARTED
         if line[0] == "failed":
             return _NEVER_STARTED
@@ -114,17 +122,40 @@ def _parse(data: bytes) -> Journal | None:
     if fields[:2] != ["journal", "1"]:
         return None
     lines: dict[tuple[str, int], list[str]] = {}
-    for line in map(str.split, texts):
-        if len(line) > 2:
+    damaged = False
+    for text in texts:
+        line = text.split(" ")
+        if _is_line(line):
             lines[line[1], int(line[2])] = line
-    return Journal(
-        boot=fields[2],
-        started=int(fields[4]),
-        host_id=fields[5],
-        since=float(fields[6]),
-        ended="ended" in texts[-1:],
-        lines=lines,
-    )
+        elif text != "ended":
+            damaged = True
+    try:
+        return Journal(
+            boot=fields[2],
+            started=int(fields[4]),
+            host_id=fields[5],
+            since=float(fields[6]),
+            ended="ended" in texts[-1:],
+            lines=lines,
+            damaged=damaged,
+        )
+    except (IndexError, ValueError):
+        return None
+
+
+def _is_line(line: list[str]) -> bool:
+    """Return whether these fields tell of an attempt."""
+    kind, numbers = line[0], line[2:]
+    if len(numbers) != _NUMBERS.get(kind):
+        return False
+    try:
+        int(numbers[0])
+        if kind == "exit":
+            os.waitstatus_to_exitcode(int(numbers[1]))
+            int(numbers[3])
+        return all(0 <= float(number) < _LARGEST for number in numbers)
+    except ValueError:
+        return False
 
 
 def _boot_id() -> str:

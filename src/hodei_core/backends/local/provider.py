@@ -13,6 +13,7 @@ from hodei_core.ambient import ambient
 from hodei_core.backends.local.environment import base_environment
 from hodei_core.backends.local.lease import Lease
 from hodei_core.backends.local.limits import usable_cpus, usable_memory
+from hodei_core.checks import MAX_SLOTS
 from hodei_core.errors import ProvisionError
 from hodei_core.ids import HostId, JobId, WorkerId
 from hodei_core.jobs import Attempt
@@ -144,6 +145,8 @@ class LocalProvider(WorkerProvider):
         host_id = self._host_id
         journal = None if self._remains is None else self._remains.path(worker_id)
         try:
+            if journal is not None:  # somebody may have deleted its directory
+                journal.parent.mkdir(mode=0o700, exist_ok=True)
             guard = GuardProcess.start(self._python, journal=journal, host_id=host_id)
         except OSError as error:
             raise ProvisionError(f"the guard could not be started: {error}") from error
@@ -180,7 +183,7 @@ class LocalProvider(WorkerProvider):
     async def evidence(self, attempt: Attempt, job_id: JobId) -> Evidence:
         if self._remains is None:
             return await super().evidence(attempt, job_id)
-        return await self._remains.evidence(attempt, job_id)
+        return await self._remains.evidence(attempt, job_id, self._own_ids)
 
     async def close(self) -> None:
         self._host_id = None
@@ -200,8 +203,8 @@ def _check_slots(slots: int | None) -> None:
         return
     if isinstance(slots, bool) or not isinstance(slots, int):
         raise TypeError(f"slots: must be a whole number, not {type(slots).__name__}")
-    if slots < 1:
-        raise ValueError(f"slots: must be 1 or more, not {slots}")
+    if not 1 <= slots <= MAX_SLOTS:
+        raise ValueError(f"slots: must be from 1 to {MAX_SLOTS}, not {slots}")
 
 
 def _check_texts(argument: str, items: Mapping[Any, Any]) -> None:

@@ -47,20 +47,22 @@ class Remains:
             and journal.of_this_boot
             and journal.host_id not in own
         ):
-            await self._sweep(journal)
+            await self._sweep(journal.host_id, journal.unfinished, since=journal.started)
         self._journals = {worker_id: journal}
 
-    async def evidence(self, attempt: Attempt, job_id: JobId) -> Evidence:
-        """Return what the journal of the attempt's worker proves.
+    async def evidence(self, attempt: Attempt, job_id: JobId, own: Collection[str]) -> Evidence:
+        """Return what the journal of the attempt's worker proves; `own` as in `end`.
 
         Raises:
-            RuntimeError: its guard has not ended.
+            RuntimeError: its guard has not ended, or something of the job lives on.
             OSError: its journal cannot be read.
         """
         if attempt.worker_id not in self._journals:
             self._journals = {attempt.worker_id: await self._read(attempt.worker_id)}
         journal = self._journals[attempt.worker_id]
-        if journal is None:
+        if journal is None:  # somebody deleted it: what it told of may live
+            if attempt.host_id is not None and attempt.host_id not in own:
+                await self._sweep(attempt.host_id, frozenset((job_id,)), since=0)
             return Evidence(EvidenceKind.UNKNOWN)
         return journal.evidence(attempt, job_id)
 
@@ -76,14 +78,14 @@ class Remains:
         msg = f"the guard of worker {worker_id} still runs, and with it what it has started"
         raise RuntimeError(msg)
 
-    async def _sweep(self, journal: Journal) -> None:
+    async def _sweep(self, host_id: str, job_ids: frozenset[str], *, since: int) -> None:
         lost = Lost(
-            host_id=journal.host_id,
-            job_ids=journal.unfinished,
+            host_id=host_id,
+            job_ids=job_ids,
             leaders=frozenset(),
-            since=journal.started,
+            since=since,
             all_jobs=True,
         )
         if not await anyio.to_thread.run_sync(end_jobs, lost, _END_SECONDS):
-            msg = f"jobs of the dead host {journal.host_id} could not be ended"
+            msg = f"jobs of the dead host {host_id} could not be ended"
             raise RuntimeError(msg)

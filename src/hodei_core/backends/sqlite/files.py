@@ -127,6 +127,9 @@ def _check_kind(path: Path, real: str) -> int:
     if not stat.S_ISREG(status.st_mode):
         msg = f"{path} is no regular file"
         raise StoreInvalidError(msg)
+    if status.st_nlink > 1:  # SQLite keeps its log beside one of them, and the others miss that
+        msg = f"{path} has {status.st_nlink} names (hard links): a store needs to have one"
+        raise StoreInvalidError(msg)
     if not os.access(real, os.R_OK | os.W_OK):
         msg = f"{path} cannot be read and written"
         raise StoreInvalidError(msg)

@@ -6,6 +6,7 @@ lock (POSIX), since a child that a host has forked does not get it.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -25,6 +26,8 @@ _MODE = 0o600
 _FOLDER_MODE = 0o700
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SUFFIX = ".host"
+_OURS = (_SUFFIX, ".journal", ".journal.new")
+"""How the names of files end that hosts make, and the guards of their jobs."""
 
 
 class _Held:
@@ -65,11 +68,18 @@ class HostLocks:
         """Make the directory if there is none.
 
         Raises:
-            OSError: it cannot be made, or is no directory.
+            OSError: it cannot be made, is no directory, or holds what is not ours.
         """
         with suppress(FileExistsError):
             self._folder.mkdir(_FOLDER_MODE)
-        if stat.S_IMODE(self._folder.stat().st_mode) != _FOLDER_MODE:
+        mode = self._folder.lstat().st_mode
+        if not stat.S_ISDIR(mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self._folder))
+        for entry in self._folder.iterdir():
+            if not entry.name.endswith(_OURS):
+                msg = f"it holds {entry.name!r}, so that it is somebody else's"
+                raise FileExistsError(errno.EEXIST, msg, str(self._folder))
+        if stat.S_IMODE(mode) != _FOLDER_MODE:
             self._folder.chmod(_FOLDER_MODE)  # the umask has narrowed it, or somebody widened it
 
     def take(self, host_id: HostId) -> None:
@@ -81,7 +91,11 @@ class HostLocks:
         if fcntl is None or host_id in self._own:
             return
         with _held.mutex:
-            key = _lock(self._path(host_id))
+            try:
+                key = _lock(self._path(host_id))
+            except FileNotFoundError:  # somebody has deleted the directory
+                self.create_folder()
+                key = _lock(self._path(host_id))
         if key is not None:
             self._own[host_id] = key
 
@@ -116,8 +130,8 @@ class HostLocks:
             return
         names = {file_name(of) for of in known}
         for entry in _files(self._folder):
-            stem, _, _ = entry.name.rpartition(".")
-            if stem and stem not in names:
+            end = next((end for end in _OURS if entry.name.endswith(end)), None)
+            if end is not None and entry.name[: -len(end)] not in names:
                 with suppress(OSError), _held.mutex:
                     _remove_unlocked(entry)
 

@@ -34,7 +34,8 @@ Select = Callable[[str, Sequence[Any]], Awaitable[list[tuple[Any, ...]]]]
 # By order of `seq` all jobs would be looked through.
 _HELD = (
     f"select {rows.JOB_COLUMNS} from jobs j indexed by jobs_held join specs s on s.seq = j.seq "
-    "where j.worker is not null"
+    f"where j.worker is not null and j.state in ('{JobState.ASSIGNED.value}', "
+    f"'{JobState.RUNNING.value}')"
 )
 _PAGE = 1_000  # jobs read at once
 _JOBS_A_TURN = 32  # made of rows before other tasks get their turn
@@ -217,7 +218,7 @@ _OWN = ", ".join(f"w.{column.strip()}" for column in rows.WORKER_COLUMNS.split("
 
 
 _NEWS = f"""
-select {rows.TOLD_COLUMNS} from events e join jobs j on j.seq = e.job
+select {rows.TOLD_COLUMNS} from events e left join jobs j on j.seq = e.job
 where e.id > ? and e.id <= ? {{which}} order by e.id
 """
 _TOLD = f"and e.kind <> '{rows.DUE}'"
@@ -276,9 +277,10 @@ class SqliteHostRegistry(HostRegistry):
         which, arguments = (_TOLD, ()) if everything else (_ENDS, (self._writer,))
         found = await self._select(_NEWS.format(which=which), (first, last, *arguments))
         touched = await self._select(_TOUCHED, (first, last, self._writer))
-        missed, self._heard = first - self._heard, last
+        of_stored = [row for row in found if row[0] is not None]  # the others' jobs were pruned
+        missed, self._heard = first - self._heard + len(found) - len(of_stored), last
         return News(
-            events=tuple(readable("event", found, rows.told, lambda row: row[0])),
+            events=tuple(readable("event", of_stored, rows.told, lambda row: row[0])),
             needs=tuple(rows.needs(content) for (content,) in touched),
             missed=missed,
             more=last < newest,

@@ -135,8 +135,8 @@ class SqliteStore(Store):
 
     @property
     def directory(self) -> Path | None:
-        """The hosts' own files: `<file name>-hosts` beside the file."""
-        return self._path.with_name(self._path.name + "-hosts") if self._is_open else None
+        """The hosts' own files: `<file name>-hosts` beside the file itself, not beside a link."""
+        return Path(f"{os.path.realpath(self._path)}-hosts") if self._is_open else None
 
     async def open(self, host_id: HostId) -> None:
         """Make ready for one host, and bring the schema up to date.

@@ -1,0 +1,202 @@
+"""Answers that take long: what was read is not so any more when it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from hodei_core import Backoff, JobNotFoundError, JobSpec, JobState, RetryPolicy, WorkerPolicy
+from hodei_core.errors import StoreBusyError
+from hodei_core.ids import WorkerId
+from hodei_core.runtime.membership import LEASE_SECONDS
+from hodei_core.testing import simulated, simulated_clock
+from tests.simulation.scene import Scene, SceneHost
+
+KEPT = WorkerPolicy(max_workers=2, idle_timeout=None)
+WARM = WorkerPolicy(min_workers=1, max_workers=2, idle_timeout=None)
+THRICE = RetryPolicy(max_attempts=3, backoff=Backoff(first=0.1, jitter=0))
+
+
+class Held:
+    """The next answer to one of these questions, held back until it is let go."""
+
+    def __init__(self, host: SceneHost, *names: str) -> None:
+        self.asked = anyio.Event()
+        self.answered = anyio.Event()
+        self._host = host
+        self._names = names
+        host.store.late = self._late  # type: ignore[method-assign]
+
+    async def _late(self, name: str) -> None:
+        if name in self._names and not self.asked.is_set():
+            self.asked.set()
+            await self.answered.wait()
+            await self._host.power.check()
+
+
+def slowly(host: SceneHost, seconds: float) -> None:
+    """Have the provider of a host take so long to end a worker."""
+    discard: Callable[[WorkerId], Awaitable[None]] = host.provider.discard
+
+    async def slow(worker_id: WorkerId) -> None:
+        await anyio.sleep(seconds)
+        await discard(worker_id)
+
+    host.provider.discard = slow  # type: ignore[method-assign]
+
+
+async def rest(host: SceneHost) -> None:
+    """Have a host assign nothing."""
+    with anyio.move_on_after(1):
+        await host.hodei.drain()
+
+
+@simulated
+async def test_a_host_that_dies_between_two_looks_has_its_workers_ended_first() -> None:
+    """Promise 2: no two executions of a job live."""
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks, KEPT)
+        first = await scene.host()
+        old = first.host_id
+        job = await first.hodei.submit("run 120", retry=THRICE)
+        await scene.until(lambda: scene.state(job) is JobState.RUNNING, 5)
+        second = await scene.host()
+        slowly(second, 5)
+        await anyio.sleep(3)
+        first.power.pause()
+        await anyio.sleep(LEASE_SECONDS - 4)
+        assert old in scene.disk.hosts
+        third = SceneHost(scene)
+        held = Held(third, "abandoned_workers", "abandoned_jobs")
+        tasks.start_soon(third.serve)
+        await held.asked.wait()
+        await scene.until(lambda: old not in scene.disk.hosts, LEASE_SECONDS)
+        first.crash()
+        held.answered.set()
+        await third.opened.wait()
+        await anyio.sleep(20)
+        assert scene.history.violations == []
+        assert scene.runs(job) == 1
+        tasks.cancel_scope.cancel()
+
+
+@simulated
+async def test_an_attempt_that_ended_while_the_store_was_asked_is_closed_before_the_next() -> None:
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks, WARM)
+        first, second = await scene.host(), await scene.host()
+        old = first.host_id
+        other = await first.hodei.submit("run 1", delay=1_000)
+        job = await first.hodei.submit("run 60", retry=THRICE)
+        await scene.until(lambda: scene.state(job) is JobState.RUNNING, 5)
+        await rest(second)
+        slowly(first, 0.6)
+        first.power.pause()
+        await scene.until(lambda: scene.state(job) is JobState.PENDING, 40)
+        await anyio.sleep(1)
+        first.power.go_on()
+        await anyio.sleep(0.3)  # it knows by now that the job waits, and its worker is being ended
+        held = Held(first, "get")
+        first.hodei._host.dispatcher.cancel(other.id, "of which it was told")
+        await held.asked.wait()
+        await anyio.sleep(2)
+        held.answered.set()
+        result = await first.hodei.handle(job.id).wait()
+        assert result.ok
+        assert [attempt.host_id for attempt in result.attempts] == [old, first.host_id]
+        assert (await first.hodei.run("run 1")).ok
+        tasks.cancel_scope.cancel()
+
+
+@simulated
+async def test_what_another_host_has_started_does_not_expire() -> None:
+    """Its `pending_timeout` counts to the first start, and each host has a timer for it."""
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks)
+        first, _ = await scene.host(), await scene.host()
+        await rest(first)
+        retry = RetryPolicy(max_attempts=3, backoff=Backoff(first=30, jitter=0))
+        job = await first.hodei.submit("fail 1 1", pending_timeout=10, retry=retry)
+        result = await job.wait()
+        assert result.ok
+        assert len(result.attempts) == 2
+        tasks.cancel_scope.cancel()
+
+
+@simulated
+async def test_who_waits_for_a_job_that_is_pruned_as_it_ends_is_told() -> None:
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks)
+        first, second = await scene.host(), await scene.host()
+        await rest(second)
+        job = await second.hodei.submit("run 1")
+        told: list[Exception] = []
+
+        async def wait() -> None:
+            try:
+                await job.wait()
+            except JobNotFoundError as error:
+                told.append(error)
+
+        tasks.start_soon(wait)
+        await first.hodei.handle(job.id).wait()
+        await anyio.sleep(0.05)
+        assert await first.hodei.prune(older_than=0) == 1
+        await scene.until(lambda: bool(told), 1)
+        tasks.cancel_scope.cancel()
+
+
+@simulated
+async def test_who_waits_for_a_job_that_was_lost_and_pruned_is_told() -> None:
+    """Its host was stopped meanwhile, and still has the attempt when it goes on."""
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks)
+        first, second = await scene.host(), await scene.host()
+        await rest(second)
+        job = await first.hodei.submit("run 60")
+        await scene.until(lambda: scene.state(job) is JobState.RUNNING, 5)
+        told: list[Exception] = []
+
+        async def wait() -> None:
+            try:
+                await job.wait()
+            except JobNotFoundError as error:
+                told.append(error)
+
+        tasks.start_soon(wait)
+        await anyio.sleep(1)
+        first.power.pause()
+        await scene.until(lambda: scene.state(job) is JobState.FAILED, 2 * LEASE_SECONDS)
+        await anyio.sleep(0.05)
+        assert await second.hodei.prune(older_than=0) == 1
+        first.power.go_on()
+        await scene.until(lambda: bool(told), 20)
+        tasks.cancel_scope.cancel()
+
+
+@simulated
+async def test_a_run_that_is_given_up_while_the_store_refuses_ends_its_job() -> None:
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks)
+        host = await scene.host()
+        turn = host.store.turn
+        busy_until = 3.5
+
+        async def busy() -> None:
+            if simulated_clock().monotonic() < busy_until:
+                msg = "somebody else holds it"
+                raise StoreBusyError(msg)
+            await turn()
+
+        async def become_busy() -> None:
+            await anyio.sleep(2.9)
+            host.store.turn = busy  # type: ignore[method-assign]
+
+        tasks.start_soon(become_busy)
+        with anyio.move_on_after(3):
+            await host.hodei.run(JobSpec("hang", grace=1.0))
+        (job,) = scene.disk.jobs.values()
+        assert job.state is JobState.CANCELLED
+        assert scene.world.live() == []
+        tasks.cancel_scope.cancel()

@@ -1,0 +1,116 @@
+"""Reads whose answer comes late: what happened meanwhile is neither lost nor overlooked."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from hodei_core import Hodei, HodeiClosedError, Job, JobState
+from hodei_core.backends.sqlite.readers import SqliteJobQueue
+from tests.runtime.workshop import Workshop
+
+LIMIT = 10.0  # seconds: a host that dispatches looks at all of a shared store every 20 s anyway
+
+
+class Late:
+    """Has one answer come late: that of the first call that it is asked to hold."""
+
+    def __init__(self) -> None:
+        self.asked = anyio.Event()
+        self.answered = anyio.Event()
+
+    def holding(self, call: Callable[..., Awaitable[Any]], which: Callable[[Any], bool]) -> Any:
+        async def called(*arguments: Any) -> Any:
+            answer = await call(*arguments)
+            if not self.asked.is_set() and which(answer):
+                self.asked.set()
+                await self.answered.wait()
+            return answer
+
+        return called
+
+
+@pytest.fixture
+def workshop() -> Workshop:
+    return Workshop()
+
+
+def is_last(jobs: list[Job]) -> bool:
+    """Whether a look at a queue brought all that it holds."""
+    return 0 < len(jobs) < 256
+
+
+async def test_a_job_that_comes_while_the_queue_is_read_is_in_view(
+    tmp_path: Path, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be found by the next look at all, beside slots that are free until then."""
+    late = Late()
+    with anyio.fail_after(LIMIT):
+        async with Hodei(tmp_path / "jobs.db", providers=[workshop.provider(slots=8)]) as hodei:
+            await hodei.drain()
+            before = await hodei.submit_many(["exit 0"] * 300)
+            peek = late.holding(SqliteJobQueue.peek, is_last)
+            monkeypatch.setattr(SqliteJobQueue, "peek", peek)
+            await hodei.resume()
+            await late.asked.wait()
+            job = await hodei.submit("exit 0")
+            late.answered.set()
+            for each in (*before, job):
+                await each.wait()
+
+
+async def test_a_host_that_drains_while_the_queue_is_read_assigns_nothing(
+    tmp_path: Path, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = Late()
+    with anyio.fail_after(LIMIT):
+        async with Hodei(tmp_path / "jobs.db", providers=[workshop.provider(slots=8)]) as hodei:
+            await hodei.drain()
+            await hodei.submit_many(["exit 0"] * 300)
+            peek = late.holding(SqliteJobQueue.peek, is_last)
+            monkeypatch.setattr(SqliteJobQueue, "peek", peek)
+            await hodei.resume()
+            await late.asked.wait()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(hodei.drain)
+                await anyio.wait_all_tasks_blocked()
+                begun = len(workshop.started)
+                late.answered.set()
+            assert len(workshop.started) == begun
+            assert (await hodei.stats()).jobs[JobState.PENDING] == 300 - begun
+
+
+async def test_a_reader_that_is_answered_after_the_close_leaves_nobody_waiting(
+    tmp_path: Path, workshop: Workshop
+) -> None:
+    path = tmp_path / "jobs.db"
+    with anyio.fail_after(LIMIT):
+        async with Hodei(path, providers=[workshop.provider()]) as other:
+            job = await other.submit("exit 0", delay=1_000)
+            client = await Hodei(path, providers=[]).open()
+            first, second = (client.handle(job.id).logs() for _ in range(2))
+            with anyio.move_on_after(0.3):
+                await anext(second)
+            logs = client._host.store.logs
+            late, asks = Late(), count(1)
+            client._host.logs.refresh({})
+            # The third is the one for a buffer to follow.
+            held = late.holding(logs.bounds, lambda _: next(asks) == 3)
+            logs.bounds = held  # type: ignore[method-assign]
+
+            async def read() -> None:
+                with pytest.raises(HodeiClosedError):
+                    await anext(first)
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(read)
+                await late.asked.wait()
+                await client.aclose()
+                late.answered.set()
+            with pytest.raises(HodeiClosedError):
+                await anext(second)
