@@ -25,8 +25,8 @@ class JobHandle:
     """One job, by its id; `await handle` is `await handle.wait()`.
 
     Handles are cheap and many may exist for one job. Every call raises `JobNotFoundError` if
-    the job is unknown or was pruned, and `HodeiClosedError`, `HodeiBrokenError` or
-    `ForkedError` if its `Hodei` cannot answer.
+    the job is unknown or was pruned, `HodeiClosedError`, `HodeiBrokenError` or `ForkedError` if
+    its `Hodei` cannot answer, and what the store raises, as `Hodei` says.
     """
 
     def __init__(self, service: Service, job_id: JobId) -> None:

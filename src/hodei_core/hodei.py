@@ -62,7 +62,10 @@ class Hodei:
     It is opened once. Leaving the block normally waits for what runs, and with a memory store
     for what waits too; leaving it by an exception or a cancellation ends every job at once
     (SIGTERM, grace, SIGKILL). Every method raises `ForkedError` in a forked child and
-    `HodeiBrokenError` once a loop of the library has failed by a bug.
+    `HodeiBrokenError` once a loop of the library has failed by a bug. With a store in a file, every
+    method that reads or writes it raises `StoreBusyError` if it stayed locked for 5 s and
+    `StoreInvalidError` if it is gone or cannot be read, and those that write `StoreFullError` if
+    there is no space; nothing was changed then.
 
     Args:
         store: where jobs are kept; None or "memory://": in memory; "sqlite:///jobs.db" or a
@@ -77,7 +80,7 @@ class Hodei:
         clock: tells the time; None: the system's, in a simulation the simulated one.
 
     Raises:
-        ValueError: an argument is not acceptable; the error names it.
+        ValueError, TypeError: an argument is not acceptable; the error names it.
     """
 
     def __init__(
@@ -263,6 +266,7 @@ class Hodei:
         """Store many jobs in one transaction, all or none; return their handles in order.
 
         Raises:
+            InvalidJobError, KeyConflictError, QueueFullError, HodeiClosedError: as in `submit`.
             TypeError: `jobs` is one text, not many jobs.
         """
         if isinstance(jobs, (str, bytes, JobSpec)):
@@ -296,6 +300,7 @@ class Hodei:
 
         Raises:
             JobFailedError: `check` is set, and the job did not succeed.
+            InvalidJobError, KeyConflictError, QueueFullError, HodeiClosedError: as in `submit`.
         """
         self._host.gate.check_open()
         spec = _spec(command, fields)
@@ -344,6 +349,7 @@ class Hodei:
 
         Raises:
             JobNotFoundError: `after` is unknown.
+            ValueError, TypeError: an argument is not acceptable; the error names it.
         """
         self._host.gate.check_readable()
         whole_number("limit", limit, least=1)
@@ -406,6 +412,10 @@ class Hodei:
 
         The requests are stored in one transaction. Returns when each is final: how many
         ended CANCELLED.
+
+        Raises:
+            JobNotFoundError: one of them was pruned while it was waited for.
+            TypeError: an argument is not acceptable; the error names it.
         """
         matching = _filter(states, labels, name)
         return await self._service.cancel_matching(matching, text_or_none("reason", reason))
@@ -431,6 +441,12 @@ class Hodei:
 
         Many are deleted a slice at a time, so that nobody who writes meanwhile waits for
         long. Being cancelled leaves the rest. Returns how many were deleted.
+
+        Args:
+            older_than: seconds, or a `timedelta`; at most 36,525 days.
+
+        Raises:
+            ValueError, TypeError: `older_than` is negative, too long or no span.
         """
         self._host.gate.check_readable()
         return await self._service.prune(self._host.clock.now() - span("older_than", older_than))

@@ -101,12 +101,8 @@ BUGS = (
     Bug(
         "make a worker before the intent is written",
         "runtime/member.py",
-        "        await self._fleet.keep_row(self.row())\n"
-        "        self._fleet.tell(WorkerProvisioning, self)\n"
-        "        session = await self._make()\n",
-        "        self._fleet.tell(WorkerProvisioning, self)\n"
-        "        session = await self._make()\n"
-        "        await self._fleet.keep_row(self.row())\n",
+        "        await self._fleet.keep_row(self.row())\n        if self._ending:",
+        "        if self._ending:",
     ),
     Bug(
         "forget a worker whose making failed",
@@ -326,6 +322,46 @@ BUGS = (
         "runtime/plan.py",
         "in zip(self._settlers, outcomes, strict=True):",
         "in [*zip(self._settlers, outcomes, strict=True)][::-1]:",
+        ("tests/simulation/test_hosts.py",),
+    ),
+    Bug(
+        "look at the workers of dead hosts before their jobs",
+        "runtime/rescue.py",
+        "        jobs = await self._hosts.abandoned_jobs()\n"
+        "        workers = await self._hosts.abandoned_workers()\n",
+        "        workers = await self._hosts.abandoned_workers()\n"
+        "        jobs = await self._hosts.abandoned_jobs()\n",
+        ("tests/simulation/test_late_answers.py",),
+    ),
+    Bug(
+        "write what goes with the end of an attempt twice",
+        "runtime/log_writer.py",
+        " or buffer.handed_over:",
+        ":",
+        ("tests/sqlite/test_log_replay.py",),
+        simulated=False,
+    ),
+    Bug(
+        "forget what comes while the queue is read",
+        "runtime/assigner.py",
+        "        for job in came:  # the answer may be older\n",
+        "        for job in ():\n",
+        ("tests/sqlite/test_late_reads.py",),
+        simulated=False,
+    ),
+    Bug(
+        "keep the files of hosts beside a link",
+        "backends/sqlite/store.py",
+        "{os.path.realpath(self._path)}-hosts",
+        "{self._path}-hosts",
+        ("tests/sqlite/test_liveness.py",),
+        simulated=False,
+    ),
+    Bug(
+        "store an end over a cancel request that was not heard",
+        "runtime/recorder.py",
+        "unless_cancelled=unless",
+        "unless_cancelled=False",
         ("tests/simulation/test_hosts.py",),
     ),
     Bug(

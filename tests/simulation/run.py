@@ -651,7 +651,7 @@ class Simulation:
         number = job.attempt.number
         segments = at_once(self.disk.model.logs.read(job.id, after=0, max_bytes=1 << 20))
         text = b"".join(one.data for one in segments if one.attempt == number).decode()
-        printed = "".join(f"{job.id} {number} {line}\n" for line in range(3))
+        printed = "".join(f"{job.id} {number} {line}\n" for line in range(4))
         if text != printed:
             msg = f"I9: {job.id} printed {printed!r}, and stored is {text!r}"
             raise InvariantError(msg)

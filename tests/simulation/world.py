@@ -270,8 +270,7 @@ class SimulatedSession(WorkerSession):
         live = self._world.begin(self._worker, execution, seconds)
         output.started()
         for number in range(3):
-            line = f"{execution.job_id} {execution.attempt} {number}\n"
-            output.feed(LogSource.STDOUT, line.encode())
+            _say(execution, output, number)
         try:
             await self._until(live)
         except anyio.get_cancelled_exc_class():
@@ -280,6 +279,7 @@ class SimulatedSession(WorkerSession):
             return Exit(code=143)
         await self._power.check()
         self._check()
+        _say(execution, output, 3)
         output.finish(LogSource.STDOUT)
         output.finish(LogSource.STDERR)
         failing = kind == "fail" and execution.attempt <= int(words[1])
@@ -303,3 +303,7 @@ class SimulatedSession(WorkerSession):
                     await self._over.wait()
             await self._power.check()
         live.ends_at = min(live.ends_at, self._world.clock.monotonic())
+
+
+def _say(execution: Execution, output: AttemptOutput, number: int) -> None:
+    output.feed(LogSource.STDOUT, f"{execution.job_id} {execution.attempt} {number}\n".encode())

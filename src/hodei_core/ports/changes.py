@@ -79,6 +79,9 @@ class Advance(Value):
     In the same step the log then goes on with `torn_segment`, numbered by what is stored.
     """
 
+    unless_cancelled: bool = attrs.field(default=False, kw_only=True)
+    """Whether it is refused, too, if a cancel request is stored with the job: `cancel` holds it."""
+
 
 @attrs.frozen(kw_only=True, weakref_slot=False, eq=False, repr=False)
 class CancelRequest(Value):

@@ -50,7 +50,7 @@ from hodei_core.runtime.waiters import Printed, Waiters
 from hodei_core.runtime.waiting import Waiting
 from hodei_core.scheduling.decisions import Wait
 from hodei_core.scheduling.scheduler import Scheduler
-from hodei_core.states import JobState
+from hodei_core.states import JobState, Reason
 
 _SAFETY_SECONDS = 0.5  # between looks while work waits: bounds the cost of a missed wake-up
 _PRINTED_BYTES = 128 * 1024  # that whoever waits is handed, instead of reading them back
@@ -427,6 +427,8 @@ class Dispatcher:
             run.interrupt()
 
     def _settle_end(self, run: Run, job: Job, outcome: Outcome) -> None:
+        if run.heeded:  # its slot was free here before it was so in the store
+            self.fleet_changed()
         if job.state.is_final:
             self._finish(job, partial(_printed_by, run, job))
             return
@@ -503,11 +505,19 @@ class Dispatcher:
         for job, ending in rescued.values():
             closed = self._recorder.closed(job, ending)
             # What its host had not written is gone with it; nobody knows how much that was.
-            change = Advance(closed, job.version, torn=not ending.never_started)
-            plan.add(change, partial(self._settle_rescue, job, closed))
+            change = Advance(
+                closed,
+                job.version,
+                torn=not ending.never_started,
+                unless_cancelled=ending.cause is not Reason.CANCELLED,
+            )
+            plan.add(change, partial(self._settle_rescue, job, ending, closed))
 
-    def _settle_rescue(self, job: Job, closed: Job, outcome: Outcome) -> None:
-        if outcome.applied:
+    def _settle_rescue(self, job: Job, ending: Ending, closed: Job, outcome: Outcome) -> None:
+        if outcome.cancel is not None and not outcome.applied:
+            why = outcome.cancel.reason
+            self.rescue(job, attrs.evolve(ending, cause=Reason.CANCELLED, message=why))
+        elif outcome.applied:
             self._reporter.ended(job, closed)
             if closed.state.is_final:
                 self._finish(closed)

@@ -12,7 +12,7 @@ from hodei_core.endings import Ending, close_attempt
 from hodei_core.executions import Exit
 from hodei_core.ids import JobId
 from hodei_core.jobs import Job
-from hodei_core.ports import Advance, AppendLogs, Outcome
+from hodei_core.ports import Advance, AppendLogs, CancelRequest, Outcome
 from hodei_core.runtime.deadlines import Deadlines
 from hodei_core.runtime.plan import Plan
 from hodei_core.runtime.reporter import Reporter
@@ -117,7 +117,8 @@ class Recorder:
         """Plan the end of each attempt that ended; its slot is free for the same commit."""
         ended, self._ended = self._ended, []
         for run in ended:
-            release(run.job)
+            if not run.heeded:  # else that was done when it was first planned
+                release(run.job)
             log = run.log
             if log is not None:
                 segments = log.unwritten(_UNBOUNDED)
@@ -128,7 +129,9 @@ class Recorder:
                     )
             job = self._after(run)
             told = partial(self._settle_end, run, job, settled, refused)
-            plan.add(Advance(job, run.job.version), told)
+            # A request that another process has stored may not have been heard here yet.
+            unless = run.cause is not Reason.CANCELLED and not run.heeded
+            plan.add(Advance(job, run.job.version, unless_cancelled=unless), told)
 
     def _wrote(self, run: Run, count: int, outcome: Outcome) -> None:
         del outcome
@@ -173,6 +176,9 @@ class Recorder:
         refused: Callable[[Run], None],
         outcome: Outcome,
     ) -> None:
+        if outcome.cancel is not None and not outcome.applied:
+            self._heed(run, outcome.cancel)
+            return
         del self.runs[run.job.id]
         if outcome.applied:
             stored, run.job = run.job, job
@@ -180,6 +186,17 @@ class Recorder:
             settled(run, job, outcome)
         else:
             refused(run)
+
+    def _heed(self, run: Run, request: CancelRequest) -> None:
+        """Have an end stored that a cancel request, stored before, was in the way of.
+
+        The request wins if it came before it was known how the attempt ended.
+        """
+        run.heeded = True
+        if run.known_at is None or request.at <= run.known_at:
+            run.cause, run.cancel_message = Reason.CANCELLED, request.reason
+        self._ended.append(run)
+        self._wake()
 
     def plan_starts(self, plan: Plan) -> None:
         """Plan RUNNING for what has started, if there is a commit to ride with or it is time."""

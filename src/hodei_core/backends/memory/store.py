@@ -151,6 +151,9 @@ class MemoryStore(Store):
             return Outcome(applied=False, jobs=() if current is None else (current,))
         if job.state is JobState.ASSIGNED and not self._registry.has_room(job.attempt.worker_id):
             return Outcome(applied=False, jobs=(current,))
+        cancel = self._cancels.get(job.id)
+        if change.unless_cancelled and cancel is not None:
+            return Outcome(applied=False, jobs=(current,), cancel=cancel)
         self._table[job.id] = job
         self._counts[current.state] -= 1
         self._counts[job.state] += 1
@@ -162,7 +165,6 @@ class MemoryStore(Store):
             self._registry.hold(job)
         if job.state is JobState.PENDING:
             self._queue.put(job)
-        cancel = self._cancels.get(job.id)
         if change.torn:
             self._logs.tear(job.id, job.attempt)
         if job.state.is_final:

@@ -25,6 +25,7 @@ from hodei_core.ports import (
     Accept,
     Advance,
     AppendLogs,
+    CancelRequest,
     Change,
     Cover,
     JoinHost,
@@ -244,6 +245,9 @@ class Transaction:
         seq, needs, queued, state, version, number, worker, attempts, cancel_at, why = current
         if version != change.expected or (job.state is _ASSIGNED and not self._hold(job.attempt)):
             return Outcome(applied=False, jobs=self._stored(seq))
+        cancel = None if cancel_at is None else self._request(job, cancel_at, why)
+        if change.unless_cancelled and cancel is not None:
+            return Outcome(applied=False, jobs=self._stored(seq), cancel=cancel)
         is_open = job.state in _OPEN
         attempt = job.attempts[-1] if job.attempts else None
         waiting_for, reason = job.waiting_for, job.reason
@@ -278,17 +282,20 @@ class Transaction:
             self._release(worker, attempts, job)
         if change.torn:
             self._tear(seq, job.attempt)
-        if cancel_at is None:
-            return _APPLIED
-        if job.state.is_final:
+        if cancel_at is not None and job.state.is_final:
             self._sql(
                 "update jobs set cancel_at = null, cancel_reason = null where seq = ?", (seq,)
             )
+        return _APPLIED if cancel is None else Outcome(cancel=cancel)
+
+    @staticmethod
+    def _request(job: Job, at: int, why: rows.Text) -> CancelRequest | None:
+        """Return the request that is stored with a job; None if it cannot be read."""
         try:
-            return Outcome(cancel=rows.cancel_request(cancel_at, why))
+            return rows.cancel_request(at, why)
         except UNREADABLE as error:
             tell("cancel request of job", job.id, error)
-            return _APPLIED
+            return None
 
     def _tell(self, seq: int, needs: int | None, events: Iterable[JobEvent]) -> None:
         """Note what is told to others; `needs`: the class whose queue changed."""

@@ -220,6 +220,21 @@ class CancelContract(StoreSuite):
                 assert outcome == Outcome(cancel=request)
                 job = new
 
+    async def test_a_change_may_be_refused_for_the_sake_of_a_request(self) -> None:
+        async with self.opened() as driver:
+            await driver.add_worker()
+            running = await driver.start(await driver.add("a"))
+            other = await driver.start(await driver.add("b"))
+            await driver.request_cancel(running, reason="enough")
+            final = succeeded(running)
+            outcome = await driver.apply(Advance(final, running.version, unless_cancelled=True))
+            request = CancelRequest(at=at(0), reason="enough")
+            assert outcome == Outcome(applied=False, jobs=(running,), cancel=request)
+            assert await driver.get(running) == running
+            assert (await driver.apply(Advance(final, running.version))).applied
+            change = Advance(succeeded(other), other.version, unless_cancelled=True)
+            assert (await driver.apply(change)).applied
+
     async def test_a_job_that_nobody_wants_to_end_has_no_request(self) -> None:
         async with self.opened() as driver:
             await driver.add_worker()
