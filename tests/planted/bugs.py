@@ -354,7 +354,7 @@ BUGS = (
         "backends/sqlite/store.py",
         "{os.path.realpath(self._path)}-hosts",
         "{self._path}-hosts",
-        ("tests/sqlite/test_liveness.py",),
+        ("tests/sqlite/test_refusals.py",),
         simulated=False,
     ),
     Bug(

@@ -357,6 +357,7 @@ async def test_a_link_to_a_file_that_is_not_there_makes_it(tmp_path: Path) -> No
     finally:
         os.umask(before)
     assert target.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.glob("*-hosts")] == ["target.db-hosts"]
     async with opened(target) as driver:
         assert await driver.total() == 2
 
