@@ -201,6 +201,7 @@ async def test_a_line_that_was_cut_off_is_none(tmp_path: Path) -> None:
         b"exit %s 1",
         b"exit %s 1 0 0.1 5 0 1e300",
         b"exit %s 1 many 0.1 5 0 1700000000",
+        b"exit %s 1 99999999999999999999 0.1 5 0 1700000000",
         b"failed %s 1 2",
     ],
 )

@@ -210,6 +210,17 @@ async def test_what_a_host_and_a_guard_killed_together_leave_is_ended_before_the
     assert not (tmp_path / "overlaps").exists()
 
 
+async def test_a_host_whose_files_were_deleted_goes_on_after_the_loss_of_its_guard(
+    file: Path,
+) -> None:
+    async with opened(file) as hodei:
+        assert (await hodei.run("true")).ok
+        shutil.rmtree(file.with_name(file.name + "-hosts"))
+        lost = await hodei.run("kill -9 $PPID; sleep 60")
+        assert lost.reason is Reason.WORKER_LOST
+        assert (await hodei.run("true")).ok
+
+
 async def test_a_cancel_that_was_stored_holds_though_the_host_is_dead(file: Path) -> None:
     async with program(file, "attempts=5", "sleep 300") as host:
         guard = await host.guard()

@@ -154,7 +154,7 @@ def _is_line(line: list[str]) -> bool:
             os.waitstatus_to_exitcode(int(numbers[1]))
             int(numbers[3])
         return all(0 <= float(number) < _LARGEST for number in numbers)
-    except ValueError:
+    except (ValueError, OverflowError):
         return False
 
 
