@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from itertools import count
 
 import anyio
 
@@ -172,6 +173,45 @@ async def test_who_waits_for_a_job_that_was_lost_and_pruned_is_told() -> None:
         assert await second.hodei.prune(older_than=0) == 1
         first.power.go_on()
         await scene.until(lambda: bool(told), 20)
+        tasks.cancel_scope.cancel()
+
+
+@simulated
+async def test_a_reader_that_comes_as_another_host_goes_on_does_not_number_its_log() -> None:
+    """It knew less of the log than the host that runs the next attempt."""
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks)
+        first, second = await scene.host(), await scene.host()
+        await rest(first)
+        retry = RetryPolicy(max_attempts=2, backoff=Backoff(first=3, jitter=0))
+        job = await first.hodei.submit("fail 1 1", retry=retry, delay=1)
+        asks, asked, answered = count(1), anyio.Event(), anyio.Event()
+
+        async def late(name: str) -> None:
+            ask = next(asks) if name == "bounds" else 0
+            if ask == 3:  # the reader's, for a buffer to follow
+                asked.set()
+                await answered.wait()
+            elif ask == 4:  # of the host, which is about to begin
+                answered.set()
+                await anyio.sleep(0.01)
+
+        first.store.late = late  # type: ignore[method-assign]
+        entries: dict[int, int] = {}
+
+        async def read() -> None:
+            async for entry in job.logs():
+                entries[entry.seq] = entry.attempt
+
+        tasks.start_soon(read)
+        await asked.wait()
+        await scene.until(lambda: len(scene.disk.jobs[job.id].attempts) == 1, 20)
+        await scene.until(lambda: scene.state(job) is JobState.PENDING, 20)
+        await rest(second)
+        await first.hodei.resume()
+        await scene.until(lambda: scene.state(job) is JobState.SUCCEEDED, 20)
+        await scene.until(lambda: len(entries) == 8, 5)
+        assert entries == {seq: 1 + (seq - 1) // 4 for seq in range(1, 9)}
         tasks.cancel_scope.cancel()
 
 

@@ -569,10 +569,10 @@ class Dispatcher:
         job = run.job
         if job.attempt.number == 1:
             return
-        buffer = self._logs.get(job.id)
-        if buffer is not None and self._store.hosts is None:
+        if self._store.hosts is None and self._logs.get(job.id) is not None:
             return
         bounds = await insist(lambda: self._store.logs.bounds(job.id), "show a log")
+        buffer = self._logs.get(job.id)  # a reader may have come meanwhile, who knew less
         if buffer is not None and buffer.last != bounds.last:
             self._logs.forsake(buffer)  # another host ran an attempt meanwhile
         self._logs.open(job.id, last=bounds.last)
