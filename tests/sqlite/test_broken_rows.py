@@ -147,6 +147,21 @@ async def test_changes_pass_by_it(tmp_path: Path) -> None:
         assert (await driver.finish(job)).state is JobState.SUCCEEDED
 
 
+async def test_who_waits_for_all_jobs_does_not_wait_for_what_cannot_be_read(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "jobs.db"
+    async with opened(path) as driver:
+        for name in ("victim", "two", "three"):
+            await driver.add(name)
+    edit(path, EDITS["broken spec"])
+    with anyio.fail_after(LIMIT):
+        async with Hodei(path, providers=[MemoryProvider(run)]) as hodei:
+            await hodei.join()
+            stats = await hodei.stats()
+            assert (stats.jobs[JobState.PENDING], stats.jobs[JobState.FAILED]) == (1, 2)
+
+
 @pytest.mark.parametrize("state", ["failed", "cancelled", "pending"])
 async def test_a_job_of_a_dead_host_that_somebody_ended_by_hand_stops_nobody(
     tmp_path: Path, state: str

@@ -217,7 +217,11 @@ class Service:
 
     async def join(self) -> None:
         """Return when every job of the store is final."""
-        await self._until(lambda: nothing_left(self._host.store))
+
+        async def all_ended() -> bool:
+            return not self._host.dispatcher.running and await nothing_left(self._host.store)
+
+        await self._until(all_ended)
 
     async def drain(self) -> None:
         """Assign no more; return when nothing of this host runs."""

@@ -10,23 +10,27 @@ import anyio
 
 from hodei_core.clock import Clock
 from hodei_core.errors import HodeiError, StoreInvalidError
-from hodei_core.ports import Store
+from hodei_core.ports import JobFilter, Store
 from hodei_core.runtime.deadlines import Deadlines
 from hodei_core.runtime.dispatcher import Dispatcher
 from hodei_core.runtime.gate import Stop
 from hodei_core.runtime.run import SHUTDOWN_GRACE
+from hodei_core.states import JobState
 
 logger: logging.Logger = logging.getLogger(__name__)
 
 _STORE_PAUSE = 0.5  # seconds between asks of a store that refuses
 _RECORD_SECONDS = 2.0  # that the ends of attempts may take to be written
+_NOT_FINAL = JobFilter(states=frozenset(state for state in JobState if not state.is_final))
 _MARGIN_SECONDS = 5.0  # beyond the grace, for trees to end and for their ends to be written
 
 
 async def nothing_left(store: Store) -> bool:
-    """Return whether every job of a store is final."""
+    """Return whether every job of a store is final; one that cannot be read holds up nobody."""
     counts = await store.jobs.counts()
-    return not any(count for state, count in counts.items() if not state.is_final)
+    if not any(count for state, count in counts.items() if not state.is_final):
+        return True
+    return store.durable and not await store.jobs.select(_NOT_FINAL, limit=1)
 
 
 class Shutdown:
