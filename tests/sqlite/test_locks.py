@@ -145,7 +145,7 @@ def test_the_directory_and_its_files_are_their_owners_alone(tmp_path: Path) -> N
     locks.let_all_go()
 
 
-@pytest.mark.parametrize("name", ["inventory.yml", "README", ".git", "a.host.bak"])
+@pytest.mark.parametrize("name", ["inventory.yml", "README", "a.host.bak"])
 def test_a_directory_of_somebody_else_is_left_alone(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "prod-hosts"
     folder.mkdir(mode=0o755)
@@ -157,6 +157,15 @@ def test_a_directory_of_somebody_else_is_left_alone(name: str, tmp_path: Path) -
     locks.clean([])
     assert (folder / name).read_text() == "precious"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+
+
+def test_what_a_system_hides_in_the_directory_is_left_alone(
+    locks: HostLocks, tmp_path: Path
+) -> None:
+    (tmp_path / "hosts" / ".DS_Store").touch()
+    locks.create_folder()
+    locks.clean([])
+    assert os.listdir(tmp_path / "hosts") == [".DS_Store"]
 
 
 @pytest.mark.parametrize("what", ["file", "link"])

@@ -62,7 +62,7 @@ class Remains:
         journal = self._journals[attempt.worker_id]
         if journal is None:  # somebody deleted it: what it told of may live
             if attempt.host_id is not None and attempt.host_id not in own:
-                await self._sweep(attempt.host_id, frozenset((job_id,)), since=0)
+                await self._sweep(attempt.host_id, frozenset(), since=0)
             return Evidence(EvidenceKind.UNKNOWN)
         return journal.evidence(attempt, job_id)
 

@@ -128,7 +128,10 @@ def _check_kind(path: Path, real: str) -> int:
         msg = f"{path} is no regular file"
         raise StoreInvalidError(msg)
     if status.st_nlink > 1:  # SQLite keeps its log beside one of them, and the others miss that
-        msg = f"{path} has {status.st_nlink} names (hard links): a store needs to have one"
+        msg = (
+            f"{path} has {status.st_nlink} names (hard links), where a store must have one: "
+            "delete the others, and make copies with 'vacuum into'"
+        )
         raise StoreInvalidError(msg)
     if not os.access(real, os.R_OK | os.W_OK):
         msg = f"{path} cannot be read and written"

@@ -76,7 +76,7 @@ class HostLocks:
         if not stat.S_ISDIR(mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self._folder))
         for entry in self._folder.iterdir():
-            if not entry.name.endswith(_OURS):
+            if not entry.name.endswith(_OURS) and not entry.name.startswith("."):
                 msg = f"it holds {entry.name!r}, so that it is somebody else's"
                 raise FileExistsError(errno.EEXIST, msg, str(self._folder))
         if stat.S_IMODE(mode) != _FOLDER_MODE:
