@@ -4,6 +4,7 @@ import random
 from datetime import datetime, timedelta, timezone
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from hodei_core.ids import JobId
@@ -292,6 +293,23 @@ async def test_a_closed_buffer_holds_nobody_back() -> None:
 
 
 # Waking readers
+
+
+async def test_who_prints_on_into_a_closed_buffer_can_be_ended() -> None:
+    """Its host is broken, or another one has taken over."""
+    bench = Bench()
+    bench.buffer.close()
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+
+            async def print_on() -> None:
+                while True:
+                    bench.print(LINE)
+                    await bench.buffer.room()
+
+            tasks.start_soon(print_on)
+            await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
 
 
 async def test_all_readers_wake_when_more_comes() -> None:

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from hodei_core import Backoff, JobState, Reason, RetryPolicy, WorkerPolicy
+from hodei_core.ids import WorkerId
 from hodei_core.ports import Advance, Change, Outcome
 from hodei_core.runtime.membership import LEASE_SECONDS
 from hodei_core.testing import simulated, simulated_clock
@@ -403,6 +404,30 @@ async def test_a_host_may_take_again_what_it_lost_before_that_loss_is_recorded()
             (old, Reason.WORKER_LOST),
             (first.host_id, None),
         ]
+        tasks.cancel_scope.cancel()
+
+
+@simulated
+async def test_a_host_that_closes_while_it_gives_up_joins_no_more() -> None:
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks, WorkerPolicy(min_workers=1, max_workers=2, idle_timeout=None))
+        first, second = await scene.host(), await scene.host()
+        old = first.host_id
+        discard = first.provider.discard
+
+        async def slowly(worker_id: WorkerId) -> None:
+            await anyio.sleep(3)
+            await discard(worker_id)
+
+        first.provider.discard = slowly  # type: ignore[method-assign]
+        first.power.pause()
+        await scene.until(lambda: old not in scene.disk.hosts, 2 * LEASE_SECONDS)
+        first.power.go_on()
+        await anyio.sleep(1)
+        first.leave.set()
+        await first.gone.wait()
+        assert list(scene.disk.hosts) == [second.host_id]
+        assert list(first.store.mine) == [old]
         tasks.cancel_scope.cancel()
 
 

@@ -177,6 +177,35 @@ async def test_who_waits_for_a_job_that_was_lost_and_pruned_is_told() -> None:
 
 
 @simulated
+async def test_who_reads_a_job_while_it_ends_and_is_pruned_is_told() -> None:
+    """The answer is older than the news, which came while nobody waited yet."""
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks)
+        first, second = await scene.host(), await scene.host()
+        await rest(second)
+        job = await second.hodei.submit("run 2")
+        await scene.until(lambda: scene.state(job) is JobState.RUNNING, 5)
+        held = Held(second, "get")
+        told: list[Exception] = []
+
+        async def wait() -> None:
+            try:
+                await job.wait()
+            except JobNotFoundError as error:
+                told.append(error)
+
+        tasks.start_soon(wait)
+        await held.asked.wait()
+        await first.hodei.handle(job.id).wait()
+        await anyio.sleep(0.05)
+        assert await first.hodei.prune(older_than=0) == 1
+        await anyio.sleep(1)
+        held.answered.set()
+        await scene.until(lambda: bool(told), 1)
+        tasks.cancel_scope.cancel()
+
+
+@simulated
 async def test_a_reader_that_comes_as_another_host_goes_on_does_not_number_its_log() -> None:
     """It knew less of the log than the host that runs the next attempt."""
     async with anyio.create_task_group() as tasks:

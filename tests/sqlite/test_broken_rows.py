@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 import hodei_core.backends.sqlite
-from hodei_core import Hodei, JobState, StoreInvalidError
+from hodei_core import Hodei, JobSpec, JobState, Reason, StoreInvalidError
 from hodei_core.backends.memory import MemoryProvider
 from hodei_core.executions import Execution
 from hodei_core.ids import HostId, JobId
@@ -160,6 +160,22 @@ async def test_who_waits_for_all_jobs_does_not_wait_for_what_cannot_be_read(
             await hodei.join()
             stats = await hodei.stats()
             assert (stats.jobs[JobState.PENDING], stats.jobs[JobState.FAILED]) == (1, 2)
+
+
+@pytest.mark.parametrize("count", [1, 120])
+async def test_jobs_that_somebody_ended_by_hand_keep_no_other_from_expiring(
+    tmp_path: Path, count: int
+) -> None:
+    path = tmp_path / "jobs.db"
+    async with Hodei(path, providers=[]) as client:
+        spec = JobSpec("true", pending_timeout=0.2, requires={"gpu": "yes"})
+        await client.submit_many([spec] * count)
+        waits = await client.submit("true", pending_timeout=0.4, requires={"gpu": "yes"})
+    edit(path, f"update jobs set state = 'cancelled' where id <> '{waits.id}'")
+    with anyio.fail_after(LIMIT / 4):
+        async with Hodei(path, providers=[MemoryProvider(run)]) as hodei:
+            result = await hodei.handle(waits.id).wait()
+    assert result.reason is Reason.PENDING_TIMEOUT
 
 
 @pytest.mark.parametrize("state", ["failed", "cancelled", "pending"])

@@ -19,7 +19,7 @@ import pytest
 from hodei_core.backends.sqlite import SqliteStore
 from hodei_core.backends.sqlite.locks import HostLocks
 from hodei_core.hosts import HostRecord
-from hodei_core.ids import HostId, WorkerId, file_name
+from hodei_core.ids import HostId, IdSource, WorkerId, file_name
 from hodei_core.ports import JoinHost, PutWorker, RemoveHost, RemoveWorker
 from hodei_core.testing.contracts.samples import worker
 from tests.local.helpers import REPOSITORY, script_environment
@@ -157,6 +157,18 @@ def test_a_directory_of_somebody_else_is_left_alone(name: str, tmp_path: Path) -
     locks.clean([])
     assert (folder / name).read_text() == "precious"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+
+
+def test_what_a_provider_keeps_there_goes_with_its_host_or_worker(
+    locks: HostLocks, tmp_path: Path
+) -> None:
+    ids = IdSource(os.urandom)
+    host_id, worker_id = ids.host_id(), ids.worker_id("a.b c")
+    for each in (host_id, worker_id):
+        (tmp_path / "hosts" / f"{file_name(each)}.some.machines").touch()
+    locks.create_folder()
+    locks.clean([worker_id])
+    assert os.listdir(tmp_path / "hosts") == [f"{file_name(worker_id)}.some.machines"]
 
 
 def test_what_a_system_hides_in_the_directory_is_left_alone(

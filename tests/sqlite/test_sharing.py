@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
+import pytest
 
 from hodei_core import (
     Event,
@@ -15,6 +16,7 @@ from hodei_core import (
     JobAssigned,
     JobEvent,
     JobFinished,
+    JobHandle,
     JobStarted,
     JobState,
     JobSubmitted,
@@ -100,6 +102,41 @@ async def test_events_before_the_stream_was_entered_are_not_seen(tmp_path: Path)
                 if isinstance(event, JobFinished):
                     assert event.job_id == late.id
                     break
+
+
+@pytest.mark.parametrize("followed", [False, True])
+async def test_what_another_host_stored_is_read_though_somebody_follows(
+    tmp_path: Path, followed: bool
+) -> None:
+    """The buffer that a follower waits in knows less than the store for a moment."""
+    path = tmp_path / "jobs.db"
+    with anyio.fail_after(LIMIT):
+        async with (
+            Hodei(path, providers=[LocalProvider(slots=1)]) as host,
+            Hodei(path, providers=[]) as client,
+            anyio.create_task_group() as tasks,
+        ):
+            for _ in range(5):
+                end = tmp_path / "end"
+                end.unlink(missing_ok=True)
+                waits = f"echo first; until [ -e {end} ]; do sleep 0.01; done; echo second"
+                job = await host.submit(waits)
+                theirs = client.handle(job.id)
+                begun = anyio.Event()
+
+                async def follow(theirs: JobHandle = theirs, begun: anyio.Event = begun) -> None:
+                    async for _ in theirs.logs():
+                        begun.set()
+
+                if followed:
+                    tasks.start_soon(follow)
+                    await begun.wait()
+                end.touch()
+                await job.wait()
+                texts = [entry.text async for entry in theirs.logs(follow=False)]
+                assert texts == ["first", "second"]
+                assert [e.text async for e in theirs.logs(tail=1, follow=False)] == ["second"]
+                assert await theirs.output() == b"first\nsecond\n"
 
 
 async def test_a_client_cancels_what_runs_and_what_waits(tmp_path: Path) -> None:

@@ -588,6 +588,13 @@ class Dispatcher:
         log.begin(run.job.attempt.number)
         return log
 
+    def log_under_way(self, job_id: JobId) -> LogBuffer | None:
+        """Return the buffer of an attempt that prints here: any other may lag behind the store."""
+        run = self._recorder.runs.get(job_id)
+        if run is None or run.log is None or self._logs.get(job_id) is not run.log:
+            return None
+        return run.log
+
     async def settle_log(self, log: LogBuffer) -> None:
         """Return when one commit holds what the store does not have of the log."""
         await self._logs.settle(log)

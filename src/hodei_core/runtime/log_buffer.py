@@ -182,7 +182,10 @@ class LogBuffer:
 
     async def room(self) -> None:
         """Return when there is room for more output."""
-        if self.closed or self.unwritten_bytes < _FULL_BYTES:
+        if self.closed:  # whoever prints on and on lets others end it
+            await anyio.sleep(0)
+            return
+        if self.unwritten_bytes < _FULL_BYTES:
             return
         if self._room is None:
             self._room = anyio.Event()

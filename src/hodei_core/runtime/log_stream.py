@@ -29,7 +29,7 @@ class LogReader(ABC):
 
     @abstractmethod
     def buffer(self, job_id: JobId) -> LogBuffer | None:
-        """Return the live buffer of a job, if this host has one."""
+        """Return the buffer of a job that prints here, which knows more than the store."""
 
     @abstractmethod
     async def follow(self, job_id: JobId) -> LogBuffer | None:

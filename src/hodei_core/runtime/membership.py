@@ -105,6 +105,7 @@ class Membership:
         self._lost = False
         self._renew_at = 0.0
         self._closing = False
+        self._left = False
 
     @property
     def alone(self) -> bool:
@@ -136,6 +137,7 @@ class Membership:
 
     async def leave(self) -> None:
         """Take this host off the register; what it left would be rescued by others."""
+        self._left = True
         if self._lease is not None:
             self._lease.cancel()
         self._record = None
@@ -247,6 +249,8 @@ class Membership:
         """End what runs, and go on under a new incarnation."""
         old = self._record
         await self._host.give_up()
+        if self._left:  # it joins no more
+            await anyio.sleep_forever()
         new_id = self._new_id()
         offers = () if old is None else old.offers
         changes: list[Change] = [] if old is None else [RemoveHost(old.id)]

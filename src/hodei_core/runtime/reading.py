@@ -182,7 +182,7 @@ class Reading(LogReader):
 
     @override
     def buffer(self, job_id: JobId) -> LogBuffer | None:
-        return self._host.logs.get(job_id)
+        return self._host.dispatcher.log_under_way(job_id)
 
     @override
     async def follow(self, job_id: JobId) -> LogBuffer | None:

@@ -188,13 +188,9 @@ class Recorder:
             refused(run)
 
     def _heed(self, run: Run, request: CancelRequest) -> None:
-        """Have an end stored that a cancel request, stored before, was in the way of.
-
-        The request wins if it came before it was known how the attempt ended.
-        """
+        """Have an end stored that a cancel request, stored before, was in the way of: it wins."""
         run.heeded = True
-        if run.known_at is None or request.at <= run.known_at:
-            run.cause, run.cancel_message = Reason.CANCELLED, request.reason
+        run.cause, run.cancel_message = Reason.CANCELLED, request.reason
         self._ended.append(run)
         self._wake()
 

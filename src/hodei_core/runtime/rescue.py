@@ -11,7 +11,7 @@ import attrs
 
 from hodei_core.clock import Clock
 from hodei_core.endings import Ending
-from hodei_core.ids import WorkerId
+from hodei_core.ids import JobId, WorkerId
 from hodei_core.jobs import Job
 from hodei_core.ports import (
     CancelRequest,
@@ -67,13 +67,14 @@ class Rescue:
         self._rescuer = rescuer
         self._provider = provider
         self._at_work: dict[WorkerId, str | None] = {}
+        self._closing: dict[JobId, None] = {}
 
     def obstacle(self, worker_id: WorkerId) -> str | None:
         """Return why a dead host's worker could not be ended when that was tried last."""
         return self._at_work.get(worker_id)
 
     async def look(self, start: Start) -> None:
-        """Begin with what is there; each worker is seen to in a task of its own.
+        """Begin with what is there; each worker, and job without one, has a task of its own.
 
         Raises:
             HodeiError: the store refuses.
@@ -89,8 +90,16 @@ class Rescue:
         there = {worker.id for worker in workers}
         for job in jobs:
             provider = self._provider(job.attempt.provider)
-            if job.attempt.worker_id not in there and provider is not None:
-                await self._close(job, provider)
+            if job.attempt.worker_id in there or provider is None or job.id in self._closing:
+                continue
+            self._closing[job.id] = None
+            start(self._close_one, job, provider, name=f"hodei rescue of {job.id}")
+
+    async def _close_one(self, job: Job, provider: WorkerProvider) -> None:
+        try:
+            await self._close(job, provider)
+        finally:
+            del self._closing[job.id]
 
     async def _see_to(self, worker: Worker, provider: WorkerProvider) -> None:
         try:

@@ -51,7 +51,6 @@ class Run(AttemptOutput):
         "ending",
         "heeded",
         "job",
-        "known_at",
         "log",
         "recorded_start",
         "shutdown",
@@ -82,9 +81,6 @@ class Run(AttemptOutput):
         self.shutdown: bool = False
         self.ending: Ending | None = None
         """How it ended, once that is known."""
-
-        self.known_at: datetime | None = None
-        """When it was known how it ended."""
 
         self.heeded: bool = False
         """Whether a cancel request that the store had was looked at when its end was stored."""
@@ -126,7 +122,6 @@ class Run(AttemptOutput):
     def ended(self, ending: Ending) -> None:
         """Take note of how the attempt ended, as its slot saw it."""
         self.ending = ending
-        self.known_at = self._host.clock.now()
         self.finish(LogSource.STDOUT)
         self.finish(LogSource.STDERR)
         if self.timeout is not None:

@@ -62,12 +62,13 @@ class Waiters:
 class Waiter:
     """One who waits for a job, as long as its `with` block lasts."""
 
-    __slots__ = ("_event", "_job_id", "_waiting", "_woken", "job", "printed")
+    __slots__ = ("_event", "_job_id", "_looks", "_waiting", "_woken", "job", "printed")
 
     def __init__(self, waiting: dict[JobId, list[Waiter]], job_id: JobId) -> None:
         self._waiting = waiting
         self._job_id = job_id
         self._event: anyio.Event | None = None
+        self._looks = False
         self._woken = False
         self.job: Job | None = None
         """The job, once it is final."""
@@ -93,12 +94,14 @@ class Waiter:
 
     async def wait(self) -> None:
         """Return when the job is final, or everybody is woken or is to look again."""
-        if not self._woken:
+        if not self._woken and not self._looks:
             self._event = anyio.Event()
             await wait_for(self._event)
+        self._looks = False
 
     def look_again(self) -> None:
-        """Let it look at the store, and wait on."""
+        """Let it look at the store, and wait on; once more, if it is looking just now."""
+        self._looks = True
         if self._event is not None:
             self._event.set()
 

@@ -100,6 +100,7 @@ class Waiting:
         found: list[JobId] = []
         seen = None
         while True:
+            before = seen
             jobs = await self._expiring(seen, _EXPIRED_BATCH)
             for job in jobs:
                 if job.expires_at is None:  # the store says otherwise: somebody has edited it
@@ -110,7 +111,7 @@ class Waiting:
                 seen = (job.expires_at, job.seq)
                 if job.id not in self._pending:
                     found.append(job.id)
-            if len(jobs) < _EXPIRED_BATCH:
+            if len(jobs) < _EXPIRED_BATCH or seen == before:
                 return found
 
     async def _arm_expiry(self) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Collection
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +23,8 @@ _PATIENCE_SECONDS = 2.0
 """How long a guard is waited for before the runtime is told, which asks again."""
 
 _END_SECONDS = 10.0
+_MARGIN_SECONDS = 3_600.0
+"""Before its assignment, that a process is no older than: the clock may have been set since."""
 
 
 class Remains:
@@ -28,6 +33,8 @@ class Remains:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._journals: dict[WorkerId, Journal | None] = {}
+        self._swept: set[str] = set()
+        """The dead hosts whose jobs were looked for without a journal."""
 
     def path(self, worker_id: WorkerId) -> Path:
         """Return where the journal of a worker is."""
@@ -61,10 +68,20 @@ class Remains:
             self._journals = {attempt.worker_id: await self._read(attempt.worker_id)}
         journal = self._journals[attempt.worker_id]
         if journal is None:  # somebody deleted it: what it told of may live
-            if attempt.host_id is not None and attempt.host_id not in own:
-                await self._sweep(attempt.host_id, frozenset(), since=0)
+            await self._sweep_unknown(attempt, own)
             return Evidence(EvidenceKind.UNKNOWN)
         return journal.evidence(attempt, job_id)
+
+    async def _sweep_unknown(self, attempt: Attempt, own: Collection[str]) -> None:
+        """End what the dead host of an attempt started, of which nothing tells; once a host."""
+        host_id = attempt.host_id
+        if host_id is None or host_id in own or host_id in self._swept:
+            return
+        age = max((datetime.now(timezone.utc) - attempt.assigned_at).total_seconds(), 0)
+        began = time.clock_gettime(time.CLOCK_BOOTTIME) - age - _MARGIN_SECONDS
+        since = int(max(began, 0) * os.sysconf("SC_CLK_TCK"))
+        await self._sweep(host_id, frozenset(), since=since)
+        self._swept.add(host_id)
 
     async def _read(self, worker_id: WorkerId) -> Journal | None:
         """Return a worker's journal, once its guard has ended."""

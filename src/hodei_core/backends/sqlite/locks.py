@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import threading
 from collections.abc import Collection
@@ -28,6 +29,9 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SUFFIX = ".host"
 _OURS = (_SUFFIX, ".journal", ".journal.new")
 """How the names of files end that hosts make, and the guards of their jobs."""
+
+_OF_PROVIDERS = re.compile(r"([0-9a-f]{32}|[0-9a-f]{64}|.+-[0-9a-f]{12})\..+")
+"""The names of files that a provider keeps: after a host or a worker, with any suffix."""
 
 
 class _Held:
@@ -76,7 +80,7 @@ class HostLocks:
         if not stat.S_ISDIR(mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self._folder))
         for entry in self._folder.iterdir():
-            if not entry.name.endswith(_OURS) and not entry.name.startswith("."):
+            if _stem(entry.name) is None and not entry.name.startswith("."):
                 msg = f"it holds {entry.name!r}, so that it is somebody else's"
                 raise FileExistsError(errno.EEXIST, msg, str(self._folder))
         if stat.S_IMODE(mode) != _FOLDER_MODE:
@@ -130,13 +134,22 @@ class HostLocks:
             return
         names = {file_name(of) for of in known}
         for entry in _files(self._folder):
-            end = next((end for end in _OURS if entry.name.endswith(end)), None)
-            if end is not None and entry.name[: -len(end)] not in names:
+            stem = _stem(entry.name)
+            if stem is not None and stem not in names:
                 with suppress(OSError), _held.mutex:
                     _remove_unlocked(entry)
 
     def _path(self, host_id: HostId) -> Path:
         return self._folder / (file_name(host_id) + _SUFFIX)
+
+
+def _stem(name: str) -> str | None:
+    """Return the name, without its suffix, of a file that may be ours; None if it cannot be."""
+    for end in _OURS:
+        if name.endswith(end):
+            return name[: -len(end)]
+    match = _OF_PROVIDERS.fullmatch(name)
+    return None if match is None else match[1]
 
 
 def _files(folder: Path) -> list[Path]:

@@ -177,6 +177,7 @@ class SqliteJobQueue(JobQueue):
         seen = (-1, 0) if after is None else (rows.instant(after[0]), after[1])
         return await self._first(
             f"{rows.JOBS} where j.expires_at is not null and (j.expires_at, j.seq) > (?, ?) "
+            f"and j.state = '{JobState.PENDING.value}' and j.started_at is null "
             "order by j.expires_at, j.seq limit ? offset ?",
             seen,
             limit,
