@@ -344,7 +344,7 @@ BUGS = (
     Bug(
         "forget what comes while the queue is read",
         "runtime/assigner.py",
-        "        for job in came:  # the answer may be older\n",
+        "        for job in look.came:  # the answer may be older\n",
         "        for job in ():\n",
         ("tests/sqlite/test_late_reads.py",),
         simulated=False,

@@ -12,7 +12,7 @@ import pytest
 
 from hodei_core import Hodei, HodeiClosedError, Job, JobState
 from hodei_core.backends.sqlite.readers import SqliteJobQueue
-from tests.runtime.workshop import Workshop
+from tests.runtime.workshop import Workshop, until
 
 LIMIT = 10.0  # seconds: a host that dispatches looks at all of a shared store every 20 s anyway
 
@@ -61,6 +61,34 @@ async def test_a_job_that_comes_while_the_queue_is_read_is_in_view(
             job = await hodei.submit("exit 0")
             late.answered.set()
             for each in (*before, job):
+                await each.wait()
+
+
+async def test_an_answer_that_a_later_one_has_overtaken_hides_nothing(
+    tmp_path: Path, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = Late()
+    path = tmp_path / "jobs.db"
+    with anyio.fail_after(LIMIT):
+        async with (
+            Hodei(path, providers=[workshop.provider()]) as hodei,
+            Hodei(path, providers=[]) as client,
+            anyio.create_task_group() as tasks,
+        ):
+            await hodei.submit("gate slot")
+            await workshop.has_started("gate slot")
+            before = await hodei.submit("exit 0")
+            monkeypatch.setattr(SqliteJobQueue, "peek", late.holding(SqliteJobQueue.peek, is_last))
+            dispatcher = hodei._host.dispatcher
+            tasks.start_soon(dispatcher.load)
+            await late.asked.wait()
+            job = await client.submit("exit 0")
+            (of,) = dispatcher._assigner._backlog.classes()
+            await until(lambda: len(of.window) == 2)
+            late.answered.set()
+            await anyio.wait_all_tasks_blocked()
+            workshop.open("slot")
+            for each in (before, job):
                 await each.wait()
 
 

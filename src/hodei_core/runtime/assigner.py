@@ -43,6 +43,20 @@ _REFUSED = Wait(WaitingFor.CAPACITY, ("the store refused to assign it",))
 _ROUNDING = 1e-6  # seconds: a timer may fire that much early
 
 
+class _Look:
+    """A look at a part of the queue, whose answer may come late."""
+
+    __slots__ = ("came", "needs", "overtaken")
+
+    def __init__(self, needs: Needs) -> None:
+        self.needs = needs
+        self.came: list[Job] = []
+        """What became eligible since it began."""
+
+        self.overtaken = False
+        """Whether one that began later has been answered."""
+
+
 class Assigner:
     """Takes decisions for the first due jobs and plans what follows from them.
 
@@ -78,8 +92,8 @@ class Assigner:
         self._wake = wake
         self._demand_changed = False
         self._asks = 0
-        self._readings: list[list[Job]] = []
-        """For each look at the queue under way, what became eligible since it began."""
+        self._looks: list[_Look] = []
+        """Those under way, in the order in which they began."""
 
         self._drained: tuple[str, ...] | None = None
         self.underway: int = 0
@@ -88,8 +102,8 @@ class Assigner:
     def add(self, job: Job) -> None:
         """Take note of a job that became eligible."""
         of = self._backlog.add(job)
-        for came in self._readings:
-            came.append(job)
+        for look in self._looks:
+            look.came.append(job)
         self._demand_changed = True
         if self._drained is not None:
             since = self._clock.now() if of.log else job.due_at
@@ -163,14 +177,19 @@ class Assigner:
 
     async def _refill(self, needs: Needs) -> None:
         limit = self._backlog.limit_of(needs)
-        came: list[Job] = []
-        self._readings.append(came)
+        look = _Look(needs)
+        self._looks.append(look)
         try:
             jobs = await insist(partial(self._queue.peek, needs, limit), "show its queue")
         finally:
-            self._readings = [other for other in self._readings if other is not came]
+            place = self._looks.index(look)
+            del self._looks[place]
+        if look.overtaken:
+            return
+        for earlier in self._looks[:place]:
+            earlier.overtaken = earlier.overtaken or earlier.needs == needs
         self._backlog.refill(needs, jobs)
-        for job in came:  # the answer may be older
+        for job in look.came:  # the answer may be older
             if Needs.of(job.spec) == needs:
                 self._backlog.add(job)
 
