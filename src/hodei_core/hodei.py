@@ -172,7 +172,8 @@ class Hodei:
             await self._host.stop(Stop.NORMALLY if exc is None else Stop.AT_ONCE)
         finally:
             await tasks.__aexit__(None, None, None)
-        failure, left = self._host.failure, None if swallowed else rest or exc
+        failure = self._host.failure
+        left = None if swallowed else exc if rest is None else rest
         if failure is not None and (_yields(left) or not isinstance(failure, Exception)):
             raise failure
         if rest is not None:

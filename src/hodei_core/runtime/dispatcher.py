@@ -348,7 +348,7 @@ class Dispatcher:
         # one of its job begins.
         self._recorder.plan_ends(
             plan,
-            release=self._assigner.release,
+            release=self._release,
             settled=self._settle_end,
             refused=self._forsake,
         )
@@ -426,9 +426,14 @@ class Dispatcher:
         if self._interrupting:
             run.interrupt()
 
+    def _release(self, run: Run) -> None:
+        """Let go of the slot of an attempt whose end is about to be stored."""
+        if run.heeded:  # it was let go when that was refused; who was refused its slot tries again
+            self._assigner.fleet_changed()
+        else:
+            self._assigner.release(run.job)
+
     def _settle_end(self, run: Run, job: Job, outcome: Outcome) -> None:
-        if run.heeded:  # its slot was free here before it was so in the store
-            self.fleet_changed()
         if job.state.is_final:
             self._finish(job, partial(_printed_by, run, job))
             return

@@ -110,15 +110,14 @@ class Recorder:
         self,
         plan: Plan,
         *,
-        release: Callable[[Job], None],
+        release: Callable[[Run], None],
         settled: Callable[[Run, Job, Outcome], None],
         refused: Callable[[Run], None],
     ) -> None:
         """Plan the end of each attempt that ended; its slot is free for the same commit."""
         ended, self._ended = self._ended, []
         for run in ended:
-            if not run.heeded:  # else that was done when it was first planned
-                release(run.job)
+            release(run)
             log = run.log
             if log is not None:
                 segments = log.unwritten(_UNBOUNDED)

@@ -11,7 +11,7 @@ import attrs
 
 from hodei_core.clock import Clock
 from hodei_core.endings import Ending
-from hodei_core.ids import JobId, WorkerId
+from hodei_core.ids import WorkerId
 from hodei_core.jobs import Job
 from hodei_core.ports import (
     CancelRequest,
@@ -67,14 +67,15 @@ class Rescue:
         self._rescuer = rescuer
         self._provider = provider
         self._at_work: dict[WorkerId, str | None] = {}
-        self._closing: dict[JobId, None] = {}
+        self._closing = False
+        """Whether jobs without a worker are being closed."""
 
     def obstacle(self, worker_id: WorkerId) -> str | None:
         """Return why a dead host's worker could not be ended when that was tried last."""
         return self._at_work.get(worker_id)
 
     async def look(self, start: Start) -> None:
-        """Begin with what is there; each worker, and job without one, has a task of its own.
+        """Begin with what is there: a task for each worker, and one for the jobs without any.
 
         Raises:
             HodeiError: the store refuses.
@@ -88,18 +89,20 @@ class Rescue:
                 self._at_work[worker.id] = None
                 start(self._see_to, worker, provider, name=f"hodei rescue of {worker.id}")
         there = {worker.id for worker in workers}
-        for job in jobs:
-            provider = self._provider(job.attempt.provider)
-            if job.attempt.worker_id in there or provider is None or job.id in self._closing:
-                continue
-            self._closing[job.id] = None
-            start(self._close_one, job, provider, name=f"hodei rescue of {job.id}")
+        alone = [job for job in jobs if job.attempt.worker_id not in there]
+        if alone and not self._closing:
+            self._closing = True
+            start(self._close_all, alone, name="hodei rescue of jobs")
 
-    async def _close_one(self, job: Job, provider: WorkerProvider) -> None:
+    async def _close_all(self, jobs: list[Job]) -> None:
+        """Close jobs whose workers are gone, one after the other."""
         try:
-            await self._close(job, provider)
+            for job in jobs:
+                provider = self._provider(job.attempt.provider)
+                if provider is not None:
+                    await self._close(job, provider)
         finally:
-            del self._closing[job.id]
+            self._closing = False
 
     async def _see_to(self, worker: Worker, provider: WorkerProvider) -> None:
         try:
