@@ -17,6 +17,7 @@ import pytest
 from hodei_core.backends.local import LocalProvider, guard
 from hodei_core.backends.local.journal import GuardAliveError, read_journal
 from hodei_core.backends.local.session import LocalSession
+from hodei_core.backends.local.sweep import Lost
 from hodei_core.clock import SystemClock
 from hodei_core.executions import Execution
 from hodei_core.ids import HostId, JobId, WorkerId
@@ -225,6 +226,23 @@ async def test_a_journal_without_its_head_is_none(head: str, tmp_path: Path) -> 
     _, _, rest = journal.read_text().partition("\n")
     journal.write_text(f"{head}\n{rest}")
     assert (await evidence(tmp_path, job)).kind is EvidenceKind.UNKNOWN
+
+
+async def test_without_journals_what_a_host_left_is_looked_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+
+    def end_jobs(lost: Lost, _seconds: float) -> bool:
+        looks.append(lost.host_id)
+        return True
+
+    monkeypatch.setattr("hodei_core.backends.local.remains.end_jobs", end_jobs)
+    async with opened(tmp_path) as other:
+        for number in (1, 2, 3):
+            found = await other.evidence(attempt(number), JOB)
+            assert found.kind is EvidenceKind.UNKNOWN
+    assert looks == ["dead"]
 
 
 async def test_a_worker_is_not_gone_before_its_guard_is(

@@ -25,7 +25,7 @@ class SceneHost:
         clock = HostClock(simulated_clock(), self.power)
         self.store = SimulatedStore(scene.disk, self.power, self.faults, self.power.crash, clock)
         self.provider = SimulatedProvider(
-            scene.world, self.power, "p0", slots=2, policy=scene.policy, cpus=2
+            scene.world, self.power, "p0", slots=scene.slots, policy=scene.policy, cpus=2
         )
         self.clock = clock
         self.opened = anyio.Event()
@@ -57,8 +57,11 @@ class SceneHost:
 class Scene:
     """A disk, a world, and hosts that come and go."""
 
-    def __init__(self, tasks: TaskGroup, policy: WorkerPolicy | None = None) -> None:
+    def __init__(
+        self, tasks: TaskGroup, policy: WorkerPolicy | None = None, *, slots: int = 2
+    ) -> None:
         self.tasks = tasks
+        self.slots = slots
         self.policy = policy or WorkerPolicy(max_workers=2, idle_timeout=None)
         self.history = History()
         self.disk = Disk(self.history, simulated_clock().monotonic)

@@ -262,6 +262,24 @@ async def test_a_cancel_that_was_stored_before_the_exit_wins_though_it_was_not_h
 
 
 @simulated
+async def test_who_waits_for_the_slot_of_an_end_that_is_stored_in_two_steps_gets_it() -> None:
+    """The store refused the first for the sake of a cancel, and with it the next assignment."""
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks, WorkerPolicy(max_workers=1, idle_timeout=None), slots=1)
+        first, second = await scene.host(), await scene.host()
+        with anyio.move_on_after(1):
+            await second.hodei.drain()
+        job = await first.hodei.submit("run 5")
+        await scene.until(lambda: scene.state(job) is JobState.RUNNING, 5)
+        behind = await first.hodei.submit("run 1")
+        await anyio.sleep(4.85)
+        result = await second.hodei.handle(job.id).cancel()
+        assert result.state is JobState.CANCELLED
+        await scene.until(lambda: scene.state(behind) is JobState.RUNNING, 1)
+        tasks.cancel_scope.cancel()
+
+
+@simulated
 async def test_a_job_that_no_live_host_could_run_waits_a_minute_for_one_that_can() -> None:
     """Promise 12 in a shared store."""
     async with anyio.create_task_group() as tasks:

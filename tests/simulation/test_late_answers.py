@@ -7,9 +7,10 @@ from itertools import count
 
 import anyio
 
-from hodei_core import Backoff, JobNotFoundError, JobSpec, JobState, RetryPolicy, WorkerPolicy
+from hodei_core import Backoff, Job, JobNotFoundError, JobSpec, JobState, RetryPolicy, WorkerPolicy
 from hodei_core.errors import StoreBusyError
 from hodei_core.ids import WorkerId
+from hodei_core.ports import CancelRequest, RequestCancel
 from hodei_core.runtime.membership import LEASE_SECONDS
 from hodei_core.testing import simulated, simulated_clock
 from tests.simulation.scene import Scene, SceneHost
@@ -79,6 +80,36 @@ async def test_a_host_that_dies_between_two_looks_has_its_workers_ended_first() 
         await anyio.sleep(20)
         assert scene.history.violations == []
         assert scene.runs(job) == 1
+        tasks.cancel_scope.cancel()
+
+
+@simulated
+async def test_a_cancel_that_is_stored_while_a_dead_hosts_job_is_closed_wins() -> None:
+    """It was not there yet when the requests were read."""
+    async with anyio.create_task_group() as tasks:
+        scene = Scene(tasks, KEPT)
+        first, second = await scene.host(), await scene.host()
+        await rest(second)
+        job = await first.hodei.submit("run 60")
+        await scene.until(lambda: scene.state(job) is JobState.RUNNING, 5)
+        rescue = second.hodei._host._neighbourhood._rescue  # type: ignore[union-attr]
+        request = rescue._request
+        asked, answered = anyio.Event(), anyio.Event()
+
+        async def late(job: Job) -> CancelRequest | None:
+            found = await request(job)
+            asked.set()
+            await answered.wait()
+            return found
+
+        rescue._request = late  # type: ignore[method-assign]
+        first.crash()
+        await asked.wait()
+        wish = CancelRequest(at=simulated_clock().now(), reason="enough")
+        await second.store.apply([RequestCancel((job.id,), wish)])
+        answered.set()
+        result = await second.hodei.handle(job.id).wait()
+        assert (result.state, result.message) == (JobState.CANCELLED, "enough")
         tasks.cancel_scope.cancel()
 
 
