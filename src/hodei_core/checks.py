@@ -17,8 +17,8 @@ MAX_SPAN = timedelta(days=36_525)
 """A hundred years: the longest span that is accepted, so that no instant can overflow."""
 
 
-def whole_number(name: str, value: object, *, least: int) -> int:
-    """Return the value if it is a whole number from `least` to `MOST`.
+def whole_number(name: str, value: object, *, least: int, most: int = MOST) -> int:
+    """Return the value if it is a whole number from `least` to `most`.
 
     Raises:
         ValueError: it is not; the message names the argument.
@@ -26,8 +26,9 @@ def whole_number(name: str, value: object, *, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         msg = f"{name} must be a whole number from {least}, not {_shown(value)}"
         raise ValueError(msg)
-    if value > MOST:
-        msg = f"{name} must be at most 2**60, not {_shown(value)}"
+    if value > most:
+        bound = "2**60" if most == MOST else most
+        msg = f"{name} must be at most {bound}, not {_shown(value)}"
         raise ValueError(msg)
     return value
 

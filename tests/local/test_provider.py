@@ -42,6 +42,7 @@ def test_the_offer_is_the_machine_unless_told_otherwise() -> None:
         ({"name": "a\nb"}, ValueError),
         ({"name": 1}, TypeError),
         ({"slots": 0}, ValueError),
+        ({"slots": 65_537}, ValueError),
         ({"slots": 1.5}, TypeError),
         ({"slots": True}, TypeError),
         ({"labels": [("a", "b")]}, TypeError),

@@ -7,7 +7,16 @@ from itertools import count
 
 import anyio
 
-from hodei_core import Backoff, Job, JobNotFoundError, JobSpec, JobState, RetryPolicy, WorkerPolicy
+from hodei_core import (
+    Backoff,
+    Job,
+    JobHandle,
+    JobNotFoundError,
+    JobSpec,
+    JobState,
+    RetryPolicy,
+    WorkerPolicy,
+)
 from hodei_core.errors import StoreBusyError
 from hodei_core.ids import WorkerId
 from hodei_core.ports import CancelRequest, RequestCancel
@@ -52,6 +61,14 @@ async def rest(host: SceneHost) -> None:
     """Have a host assign nothing."""
     with anyio.move_on_after(1):
         await host.hodei.drain()
+
+
+async def hears_that_it_is_gone(job: JobHandle, told: anyio.Event) -> None:
+    """Wait for a job that is pruned before that is noticed."""
+    try:
+        await job.wait()
+    except JobNotFoundError:
+        told.set()
 
 
 @simulated
@@ -163,19 +180,12 @@ async def test_who_waits_for_a_job_that_is_pruned_as_it_ends_is_told() -> None:
         first, second = await scene.host(), await scene.host()
         await rest(second)
         job = await second.hodei.submit("run 1")
-        told: list[Exception] = []
-
-        async def wait() -> None:
-            try:
-                await job.wait()
-            except JobNotFoundError as error:
-                told.append(error)
-
-        tasks.start_soon(wait)
+        told = anyio.Event()
+        tasks.start_soon(hears_that_it_is_gone, job, told)
         await first.hodei.handle(job.id).wait()
         await anyio.sleep(0.05)
         assert await first.hodei.prune(older_than=0) == 1
-        await scene.until(lambda: bool(told), 1)
+        await scene.until(told.is_set, 1)
         tasks.cancel_scope.cancel()
 
 
@@ -188,22 +198,15 @@ async def test_who_waits_for_a_job_that_was_lost_and_pruned_is_told() -> None:
         await rest(second)
         job = await first.hodei.submit("run 60")
         await scene.until(lambda: scene.state(job) is JobState.RUNNING, 5)
-        told: list[Exception] = []
-
-        async def wait() -> None:
-            try:
-                await job.wait()
-            except JobNotFoundError as error:
-                told.append(error)
-
-        tasks.start_soon(wait)
+        told = anyio.Event()
+        tasks.start_soon(hears_that_it_is_gone, job, told)
         await anyio.sleep(1)
         first.power.pause()
         await scene.until(lambda: scene.state(job) is JobState.FAILED, 2 * LEASE_SECONDS)
         await anyio.sleep(0.05)
         assert await second.hodei.prune(older_than=0) == 1
         first.power.go_on()
-        await scene.until(lambda: bool(told), 20)
+        await scene.until(told.is_set, 20)
         tasks.cancel_scope.cancel()
 
 
@@ -217,22 +220,15 @@ async def test_who_reads_a_job_while_it_ends_and_is_pruned_is_told() -> None:
         job = await second.hodei.submit("run 2")
         await scene.until(lambda: scene.state(job) is JobState.RUNNING, 5)
         held = Held(second, "get")
-        told: list[Exception] = []
-
-        async def wait() -> None:
-            try:
-                await job.wait()
-            except JobNotFoundError as error:
-                told.append(error)
-
-        tasks.start_soon(wait)
+        told = anyio.Event()
+        tasks.start_soon(hears_that_it_is_gone, job, told)
         await held.asked.wait()
         await first.hodei.handle(job.id).wait()
         await anyio.sleep(0.05)
         assert await first.hodei.prune(older_than=0) == 1
         await anyio.sleep(1)
         held.answered.set()
-        await scene.until(lambda: bool(told), 1)
+        await scene.until(told.is_set, 1)
         tasks.cancel_scope.cancel()
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from hodei_core import Hodei, HodeiClosedError, Job, JobState
+from hodei_core import Hodei, HodeiClosedError, Job, JobHandle, JobState
 from hodei_core.backends.sqlite.readers import SqliteJobQueue
 from tests.runtime.workshop import Workshop, until
 
@@ -45,23 +46,32 @@ def is_last(jobs: list[Job]) -> bool:
     return 0 < len(jobs) < 256
 
 
+@asynccontextmanager
+async def being_read(
+    path: Path, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Hodei, list[JobHandle], Late]]:
+    """Open a host that looks for the last of 300 jobs, and give these and its look."""
+    late = Late()
+    with anyio.fail_after(LIMIT):
+        async with Hodei(path, providers=[workshop.provider(slots=8)]) as hodei:
+            await hodei.drain()
+            jobs = await hodei.submit_many(["exit 0"] * 300)
+            monkeypatch.setattr(SqliteJobQueue, "peek", late.holding(SqliteJobQueue.peek, is_last))
+            await hodei.resume()
+            await late.asked.wait()
+            yield hodei, jobs, late
+
+
 async def test_a_job_that_comes_while_the_queue_is_read_is_in_view(
     tmp_path: Path, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would be found by the next look at all, beside slots that are free until then."""
-    late = Late()
-    with anyio.fail_after(LIMIT):
-        async with Hodei(tmp_path / "jobs.db", providers=[workshop.provider(slots=8)]) as hodei:
-            await hodei.drain()
-            before = await hodei.submit_many(["exit 0"] * 300)
-            peek = late.holding(SqliteJobQueue.peek, is_last)
-            monkeypatch.setattr(SqliteJobQueue, "peek", peek)
-            await hodei.resume()
-            await late.asked.wait()
-            job = await hodei.submit("exit 0")
-            late.answered.set()
-            for each in (*before, job):
-                await each.wait()
+    path = tmp_path / "jobs.db"
+    async with being_read(path, workshop, monkeypatch) as (hodei, before, late):
+        job = await hodei.submit("exit 0")
+        late.answered.set()
+        for each in (*before, job):
+            await each.wait()
 
 
 async def test_an_answer_that_a_later_one_has_overtaken_hides_nothing(
@@ -95,22 +105,15 @@ async def test_an_answer_that_a_later_one_has_overtaken_hides_nothing(
 async def test_a_host_that_drains_while_the_queue_is_read_assigns_nothing(
     tmp_path: Path, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    late = Late()
-    with anyio.fail_after(LIMIT):
-        async with Hodei(tmp_path / "jobs.db", providers=[workshop.provider(slots=8)]) as hodei:
-            await hodei.drain()
-            await hodei.submit_many(["exit 0"] * 300)
-            peek = late.holding(SqliteJobQueue.peek, is_last)
-            monkeypatch.setattr(SqliteJobQueue, "peek", peek)
-            await hodei.resume()
-            await late.asked.wait()
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(hodei.drain)
-                await anyio.wait_all_tasks_blocked()
-                begun = len(workshop.started)
-                late.answered.set()
-            assert len(workshop.started) == begun
-            assert (await hodei.stats()).jobs[JobState.PENDING] == 300 - begun
+    path = tmp_path / "jobs.db"
+    async with being_read(path, workshop, monkeypatch) as (hodei, _, late):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hodei.drain)
+            await anyio.wait_all_tasks_blocked()
+            begun = len(workshop.started)
+            late.answered.set()
+        assert len(workshop.started) == begun
+        assert (await hodei.stats()).jobs[JobState.PENDING] == 300 - begun
 
 
 async def test_a_reader_that_is_answered_after_the_close_leaves_nobody_waiting(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import anyio
 
-from hodei_core.checks import whole_number
+from hodei_core.checks import MAX_SLOTS, whole_number
 from hodei_core.compat import override
 from hodei_core.errors import ProvisionError
 from hodei_core.executions import Execution
@@ -68,7 +68,7 @@ class ScriptedProvider(WorkerProvider):
         resources: Resources | None = None,
         policy: WorkerPolicy = _POLICY,
     ) -> None:
-        slots = whole_number("slots", slots, least=1)
+        slots = whole_number("slots", slots, least=1, most=MAX_SLOTS)
         if isinstance(makings, Sequence) and not makings:
             msg = "makings must not be empty: its last one is repeated"
             raise ValueError(msg)

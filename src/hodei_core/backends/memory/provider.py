@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import anyio
 
-from hodei_core.checks import whole_number
+from hodei_core.checks import MAX_SLOTS, whole_number
 from hodei_core.errors import ProvisionError
 from hodei_core.executions import Execution, Exit, Output
 from hodei_core.frozendict import EMPTY
@@ -84,7 +84,7 @@ class MemoryProvider(WorkerProvider):
             max_jobs=max_jobs,
             lease=None,
         )
-        slots = whole_number("slots", slots, least=1)
+        slots = whole_number("slots", slots, least=1, most=MAX_SLOTS)
         self._offer = Offer(
             provider=name,
             slots=slots,

@@ -35,12 +35,12 @@ class HostFiles:
         """Make their directory, and remove what is in no row.
 
         Raises:
-            StoreInvalidError: it cannot be made.
+            StoreInvalidError: it cannot be made, or is somebody else's.
         """
         try:
             self._locks.create_folder()
         except OSError as error:
-            msg = f"the directory of the hosts' files cannot be made: {error}"
+            msg = f"the directory of the hosts' files cannot be used: {error}"
             raise StoreInvalidError(msg) from error
         await self._clean()
 
