@@ -237,6 +237,8 @@ def test_a_script_says_something_of_workers() -> None:
         ScriptedProvider(makings=[])
     with pytest.raises(ValueError, match="slots must be a whole number from 1, not 0"):
         ScriptedProvider(slots=0)
+    with pytest.raises(ValueError, match="slots must be at most 65536, not 65537"):
+        ScriptedProvider(slots=65_537)
 
 
 def test_a_script_shows_what_it_says() -> None:

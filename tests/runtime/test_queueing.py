@@ -283,3 +283,9 @@ async def test_prune_deletes_what_ended_long_ago(workshop: Workshop) -> None:
 async def test_a_bad_handler_is_refused() -> None:
     with pytest.raises(TypeError, match="handler"):
         MemoryProvider("not callable")  # type: ignore[arg-type]
+
+
+async def test_more_slots_than_a_host_can_have_are_refused() -> None:
+    """Each is a task: with a million it would not open for minutes."""
+    with pytest.raises(ValueError, match="slots must be at most 65536, not 1000000"):
+        MemoryProvider(lambda *_: anyio.sleep(0), slots=1_000_000)
