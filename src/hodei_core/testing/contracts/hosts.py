@@ -20,6 +20,7 @@ from hodei_core.ports import (
     JoinHost,
     Needs,
     News,
+    Prune,
     PutWorker,
     RemoveHost,
     RenewHost,
@@ -210,6 +211,15 @@ class HostContract(StoreSuite):
             news = await hosts(b).news(everything=False)
             assert news.events == job_events.ended(JobState.PENDING, 0, final)
             assert await hosts(b).news(everything=True) == News()
+
+    async def test_the_events_of_jobs_that_were_pruned_are_counted(self) -> None:
+        async with self.shared() as (a, b):
+            await hosts(b).news(everything=True)
+            await a.cancel(await a.add("gone"))
+            kept = await a.add("kept")
+            await a.apply(Prune(at(100)))
+            news = await hosts(b).news(everything=True)
+            assert (news.events, news.missed) == ((job_events.submitted(kept),), 2)
 
     async def test_the_classes_are_told_whose_queue_others_changed(self) -> None:
         async with self.shared() as (a, b):
