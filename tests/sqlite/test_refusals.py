@@ -132,6 +132,16 @@ async def test_what_is_no_store_is_refused_untouched(
     assert says in await refused(path)
 
 
+async def test_beside_somebody_elses_directory_no_file_is_made(tmp_path: Path) -> None:
+    folder = tmp_path / "prod-hosts"
+    folder.mkdir()
+    (folder / "inventory.yml").write_text("precious")
+    with pytest.raises(StoreInvalidError, match=r"prod-hosts holds 'inventory\.yml'"):
+        await make(tmp_path / "prod")
+    assert [path.name for path in tmp_path.iterdir()] == ["prod-hosts"]
+    assert [path.name for path in folder.iterdir()] == ["inventory.yml"]
+
+
 @pytest.mark.parametrize("kept", [1, 50, 4_096, 20_000])
 async def test_a_file_that_is_cut_off_is_refused_untouched(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "jobs.db"

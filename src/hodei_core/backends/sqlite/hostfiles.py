@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from hodei_core.backends.sqlite import rows
@@ -31,17 +32,23 @@ class HostFiles:
         self._select = select
         self.mine: dict[HostId, None] = {}
 
+    def check(self) -> None:
+        """Check that their directory is ours, if there is one.
+
+        Raises:
+            StoreInvalidError: it is somebody else's.
+        """
+        with _refusing():
+            self._locks.check_folder()
+
     async def open(self) -> None:
         """Make their directory, and remove what is in no row.
 
         Raises:
             StoreInvalidError: it cannot be made, or is somebody else's.
         """
-        try:
+        with _refusing():
             self._locks.create_folder()
-        except OSError as error:
-            msg = f"the directory of the hosts' files cannot be used: {error}"
-            raise StoreInvalidError(msg) from error
         await self._clean()
 
     def close(self) -> None:
@@ -89,3 +96,12 @@ class HostFiles:
     def is_dead(self, host_id: HostId) -> bool:
         """Return whether a host of another store is dead for certain."""
         return host_id not in self.mine and self._locks.is_dead(host_id)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        msg = f"the directory of the hosts' files cannot be used: {error}"
+        raise StoreInvalidError(msg) from error

@@ -6,7 +6,6 @@ lock (POSIX), since a child that a host has forked does not get it.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import stat
@@ -68,22 +67,31 @@ class HostLocks:
         self._folder = folder
         self._own: dict[HostId, tuple[int, int]] = {}
 
+    def check_folder(self) -> None:
+        """Check that the directory is ours, if there is one.
+
+        Raises:
+            OSError: it is no directory, or holds what is not ours.
+        """
+        # One that is another user's refuses what is made in it; its file says more of that.
+        with suppress(FileNotFoundError, PermissionError):
+            if not stat.S_ISDIR(self._folder.lstat().st_mode):
+                raise NotADirectoryError(f"{self._folder} is no directory")
+            for entry in self._folder.iterdir():
+                if _stem(entry.name) is None and not entry.name.startswith("."):
+                    msg = f"{self._folder} holds {entry.name!r}, so that it is somebody else's"
+                    raise FileExistsError(msg)
+
     def create_folder(self) -> None:
         """Make the directory if there is none.
 
         Raises:
-            OSError: it cannot be made, is no directory, or holds what is not ours.
+            OSError: it cannot be made, or is not ours.
         """
         with suppress(FileExistsError):
             self._folder.mkdir(_FOLDER_MODE)
-        mode = self._folder.lstat().st_mode
-        if not stat.S_ISDIR(mode):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self._folder))
-        for entry in self._folder.iterdir():
-            if _stem(entry.name) is None and not entry.name.startswith("."):
-                msg = f"it holds {entry.name!r}, so that it is somebody else's"
-                raise FileExistsError(errno.EEXIST, msg, str(self._folder))
-        if stat.S_IMODE(mode) != _FOLDER_MODE:
+        self.check_folder()
+        if stat.S_IMODE(self._folder.stat().st_mode) != _FOLDER_MODE:
             self._folder.chmod(_FOLDER_MODE)  # the umask has narrowed it, or somebody widened it
 
     def take(self, host_id: HostId) -> None:

@@ -165,6 +165,10 @@ class SqliteStore(Store):
 
     async def _open(self) -> None:
         self._path = self._path.absolute()
+        folder = self.directory
+        assert folder is not None, "it is being opened"  # noqa: S101
+        host_files = HostFiles(folder, self._select)
+        host_files.check()  # before a file is made beside what is somebody else's
         self._writing, self._place = await connection.open_writer(self._path, self._synchronous)
         self._reading = await connection.open_reader(self._path, self._place)
         self._listing = await connection.open_reader(self._path, self._place)
@@ -174,10 +178,8 @@ class SqliteStore(Store):
         self._versions = Reader(partial(post, self._writing))
         self._data_version = await self._version()
         await self._hosts.begin(self._writer.number)
-        folder = self.directory
-        assert folder is not None, "it is being opened"  # noqa: S101
-        self._files = HostFiles(folder, self._select)
-        await self._files.open()
+        self._files = host_files
+        await host_files.open()
 
     async def close(self) -> None:
         """Release what `open` took; idempotent.
